@@ -1,0 +1,1 @@
+"""Microscope images in, label images out: file formats, axes and bit depth end here."""

@@ -1,0 +1,1 @@
+"""The three networks with their targets and decoding, and the registry of experts."""

@@ -1,0 +1,137 @@
+"""What each expert learns from and how: the defaults of ``train.py``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from training.augment import ColourSettings, GeometrySettings
+from training.data import Record
+from training.loop import LoopSettings
+
+GREY = ColourSettings(invert=0.25)
+STAIN = ColourSettings(jitter=0.08, grey=0.05)
+DYES = ColourSettings(permute=0.5, jitter=0.15, grey=0.1, gain=0.5, blank=0.02)
+
+# Red cells are cells in bbbc041seg_bccd and background everywhere else, so it is left out;
+# segpc2021_512 annotates plasma cells only, so it is drawn rarely.
+NOT_LEARNT = ("bbbc041seg_bccd",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training of one expert.
+
+    Attributes
+    ----------
+    network : {"cpnet", "unet", "cdnet"}
+        Which task trains it.
+    modalities : tuple of str
+        Whose records it learns from.
+    loop : LoopSettings
+        Optimisation.
+    colour : ColourSettings
+        Intensity augmentation.
+    geometry : GeometrySettings
+        Spatial augmentation.
+    emphasis : dict of str to float
+        Factor on how often a data set is drawn.
+    starts_from : str
+        Run whose weights it starts from; empty for random weights.
+    simulated : tuple of str
+        Contrasts rendered from quantitative phase records.
+    """
+
+    network: Literal["cpnet", "unet", "cdnet"]
+    modalities: tuple[str, ...]
+    loop: LoopSettings
+    colour: ColourSettings
+    geometry: GeometrySettings
+    emphasis: dict[str, float] = field(default_factory=dict)
+    starts_from: str = ""
+    simulated: tuple[str, ...] = ()
+
+    def accepts(self, record: Record) -> bool:
+        """Whether the expert learns from a record."""
+        if record.dataset in NOT_LEARNT:
+            return False
+        return record.modality in self.modalities or (
+            record.modality == "qpi" and bool(self.simulated)
+        )
+
+    def renders(self, record: Record) -> Sequence[str]:
+        """Name the contrasts a record is prepared in; ``""`` is the image itself."""
+        return self.simulated if record.modality == "qpi" else ("",)
+
+
+_CPNET_CROP = GeometrySettings(224, scale=(0.55, 1.3))
+_FINE_TUNING = LoopSettings(steps=250, lr=4e-4, warmup=20, validate_every=125)
+_PHASE_EMPHASIS = {"deepcell_covert_phase": 2.0, "usiigaci_nih3t3": 1.5, "vicar_qpi_as_phase": 0.5}
+_STAIN_EMPHASIS = {"segpc2021_512": 0.3, "dsb2018_stained_nuclei": 1.5, "gbm40_he_nuclei": 1.5}
+
+RECIPES: dict[str, Recipe] = {
+    # the common start of the four Cellpose experts; not an expert itself
+    "cellpose_base": Recipe(
+        network="cpnet",
+        modalities=("phase", "dic", "brightfield"),
+        loop=LoopSettings(steps=1500, lr=1e-3, validate_every=300),
+        colour=ColourSettings(invert=0.1, jitter=0.06, grey=0.05),
+        geometry=_CPNET_CROP,
+        emphasis={"segpc2021_512": 0.3, "deepcell_covert_phase": 2.0, "usiigaci_nih3t3": 1.5},
+        simulated=("phase", "dic"),
+    ),
+    "cellpose_phase": Recipe(
+        network="cpnet",
+        modalities=("phase",),
+        loop=_FINE_TUNING,
+        colour=GREY,
+        geometry=_CPNET_CROP,
+        emphasis=_PHASE_EMPHASIS,
+        starts_from="cellpose_base",
+        simulated=("phase",),
+    ),
+    "cellpose_dic": Recipe(
+        network="cpnet",
+        modalities=("dic",),
+        loop=_FINE_TUNING,
+        colour=GREY,
+        geometry=_CPNET_CROP,
+        starts_from="cellpose_base",
+        simulated=("dic",),
+    ),
+    "cellpose_general": Recipe(
+        network="cpnet",
+        modalities=("phase", "dic"),
+        loop=_FINE_TUNING,
+        colour=GREY,
+        geometry=_CPNET_CROP,
+        emphasis=_PHASE_EMPHASIS,
+        starts_from="cellpose_base",
+        simulated=("phase", "dic"),
+    ),
+    "cellpose_brightfield": Recipe(
+        network="cpnet",
+        modalities=("brightfield",),
+        loop=_FINE_TUNING,
+        colour=STAIN,
+        geometry=_CPNET_CROP,
+        emphasis=_STAIN_EMPHASIS,
+        starts_from="cellpose_base",
+    ),
+    "cdnet_fluorescence": Recipe(
+        network="cdnet",
+        modalities=("fluorescence",),
+        loop=LoopSettings(steps=1000, lr=1e-3, validate_every=200),
+        colour=DYES,
+        geometry=GeometrySettings(192, scale=(0.6, 1.5)),
+        emphasis={"dsb2018_stage1_fluo": 2.0, "ctc_fluo_n2dh_sim": 0.7},
+    ),
+    "unet_brightfield": Recipe(
+        network="unet",
+        modalities=("brightfield",),
+        loop=LoopSettings(steps=500, lr=1e-3, validate_every=125),
+        colour=STAIN,
+        geometry=GeometrySettings(224, scale=(0.4, 1.3)),
+        emphasis=_STAIN_EMPHASIS,
+        starts_from="cdnet_fluorescence",
+    ),
+}
