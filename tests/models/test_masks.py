@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+
+from eval.matching import match_instances
+from models.cdnet import decode_cdnet
+from models.directions import (
+    VECTORS,
+    direction_difference,
+    encode_directions,
+    find_ray_centres,
+    ray_lengths,
+    refine_boundary,
+)
+from models.mask_classes import encode_mask, mask_foreground
+from models.unet_vgg16 import decode_unet
+from tests.cells import draw_discs, draw_touching_pairs
+
+
+def as_logits(classes, n):
+    return (8.0 * np.eye(n)[classes].transpose(2, 0, 1)).astype(np.float32)
+
+
+def perfect_cdnet_maps(labels):
+    direction, point = encode_directions(labels)
+    return np.concatenate([as_logits(encode_mask(labels), 3), point[None], as_logits(direction, 9)])
+
+
+@pytest.mark.parametrize("radius", [4, 8, 20])
+def test_perfect_maps_give_the_labels_back(radius):
+    labels = draw_touching_pairs((110, 160), radius)
+    for found in (
+        decode_unet(as_logits(encode_mask(labels), 3)),
+        decode_cdnet(perfect_cdnet_maps(labels)),
+    ):
+        assert found.max() == labels.max()
+        assert match_instances(labels, found, 0.7).f1 == 1.0
+
+
+def test_insides_of_touching_cells_do_not_touch():
+    labels = draw_touching_pairs()
+    inside = encode_mask(labels) == 1
+    for axis in (0, 1):
+        a, b = (
+            np.take(labels * inside, range(i, labels.shape[axis] - 1 + i), axis) for i in (0, 1)
+        )
+        assert not ((a > 0) & (b > 0) & (a != b)).any()
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5])
+def test_the_smallest_cells_keep_an_inside(side):
+    labels = np.zeros((12, 12), np.int32)
+    labels[4 : 4 + side, 4 : 4 + side] = 3
+    assert (encode_mask(labels)[labels > 0] == 1).any()
+
+
+def test_a_cell_cut_by_the_frame_has_no_boundary_there():
+    labels = np.zeros((20, 20), np.int32)
+    labels[:, :10] = 1
+    mask = encode_mask(labels)
+    assert (mask[:, :8] == 1).all()
+    assert (mask[:, 8:11] == 2).all()
+    assert (mask[:, 11:] == 0).all()
+
+
+def test_foreground_is_where_background_loses():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 20, 20)).astype(np.float32)
+    np.testing.assert_array_equal(mask_foreground(logits) > 0, logits.argmax(0) != 0)
+
+
+def slow_ray(labels, y, x, dy, dx):
+    n, inside = 0, True
+    while inside:
+        n += 1
+        yy, xx = y + n * dy, x + n * dx
+        inside = (
+            0 <= yy < labels.shape[0]
+            and 0 <= xx < labels.shape[1]
+            and labels[yy, xx] == labels[y, x]
+        )
+    return n
+
+
+def test_rays_match_a_slow_walk():
+    labels = draw_touching_pairs((40, 50), 6)
+    lengths = ray_lengths(labels)
+    for i, (dy, dx) in enumerate(VECTORS[1:].astype(int)):
+        for y, x in zip(*np.nonzero(labels), strict=True):
+            assert lengths[i, y, x] == slow_ray(labels, y, x, dy, dx)
+
+
+def test_the_centre_of_a_disc_is_its_middle():
+    labels = draw_discs((50, 50), [(24, 26, 15)])
+    y, x = find_ray_centres(labels)
+    assert (y[0], x[0]) == (24, 26)
+
+
+def test_directions_match_the_angle_to_the_centre():
+    labels = draw_touching_pairs()
+    direction, point = encode_directions(labels)
+    centres = np.stack(find_ray_centres(labels), 1)
+    assert (direction[labels == 0] == 0).all()
+    for y, x in zip(*np.nonzero(labels), strict=True):
+        cy, cx = centres[labels[y, x] - 1]
+        if (cy, cx) == (y, x):
+            continue
+        vector = VECTORS[direction[y, x]]
+        cosine = vector @ (cy - y, cx - x) / np.linalg.norm(vector) / np.hypot(cy - y, cx - x)
+        assert cosine > np.cos(np.radians(22.6))
+    np.testing.assert_allclose(point[centres[:, 0], centres[:, 1]], 1, atol=0.05)
+
+
+def test_direction_difference_matches_its_formula():
+    rng = np.random.default_rng(1)
+    direction = rng.integers(0, 9, (12, 15))
+    expected = np.zeros(direction.shape)
+    padded = np.pad(direction, 1)
+    for y, x in zip(*np.nonzero(direction), strict=True):
+        own = VECTORS[direction[y, x]] / np.linalg.norm(VECTORS[direction[y, x]])
+        worst = 1.0
+        for dy, dx in VECTORS[1:].astype(int):
+            other = VECTORS[padded[1 + y + dy, 1 + x + dx]]
+            worst = min(worst, own @ other / (np.linalg.norm(other) + 1e-6))
+        expected[y, x] = (1 - np.round(worst)) / 2
+    np.testing.assert_array_equal(direction_difference(direction), expected)
+
+
+def test_directions_part_two_cells_that_the_mask_merges():
+    labels = draw_discs((40, 64), [(20, 20, 11), (20, 40, 11)])
+    merged = np.where(labels > 0, 1, 0).astype(np.int32)
+    maps = perfect_cdnet_maps(labels)
+    maps[:3] = as_logits(encode_mask(merged), 3)
+    assert decode_unet(maps[:3]).max() == 1
+    assert decode_cdnet(maps).max() == 2
+
+
+def test_refinement_leaves_centres_and_background_alone():
+    labels = draw_discs((40, 40), [(20, 20, 11)])
+    maps = perfect_cdnet_maps(labels)
+    prob = np.eye(3)[encode_mask(labels)].transpose(2, 0, 1).astype(np.float32)
+    direction = np.eye(9)[encode_directions(labels)[0]].transpose(2, 0, 1).astype(np.float32)
+    refined = refine_boundary(prob, direction, maps[3])
+    assert refined[2, 20, 20] == prob[2, 20, 20]
+    np.testing.assert_array_equal(refined[:, labels == 0], prob[:, labels == 0])
+
+
+def test_wrong_number_of_maps_is_refused():
+    with pytest.raises(ValueError, match="13"):
+        decode_cdnet(np.zeros((12, 8, 8), np.float32))
