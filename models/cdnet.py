@@ -11,14 +11,14 @@ from torch import nn
 
 from models.directions import N_DIRECTIONS, refine_boundary
 from models.mask_classes import decode_mask, mask_foreground
-from models.segmenter import Segmenter, WindowSpec
+from models.segmenter import Segmenter, WindowSpec, fill_network
 from models.vgg16 import DECODER, Vgg16UNet
 
 WIDTH = 64  # channels of the residual blocks before the heads
 N_MASK = 3
 N_MAPS = N_MASK + 1 + N_DIRECTIONS + 1  # mask, point, direction with its background
 WINDOWS = WindowSpec(
-    tile_px=256, halo_px=32, object_px=256, n_maps=N_MAPS, normalisation="per_channel"
+    tile_px=256, halo_px=32, object_px=128, n_maps=N_MAPS, normalisation="per_channel"
 )
 
 
@@ -137,7 +137,6 @@ class CDNetSegmenter(Segmenter):
 
 
 def load_cdnet(state: dict[str, torch.Tensor], device: str) -> CDNetSegmenter:
-    """Build the expert from its weights; RuntimeError if they do not fit."""
-    network = build_cdnet()
-    network.load_state_dict(state, strict=True)
+    """Build the expert from its weights; ValueError if they do not fit."""
+    network = fill_network(build_cdnet(), state)
     return CDNetSegmenter(network, WINDOWS, device)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.flows import decode_flows
-from models.segmenter import Segmenter, WindowSpec
+from models.segmenter import Segmenter, WindowSpec, fill_network
 
 FloatArray = NDArray[np.float32]
 
@@ -171,7 +171,6 @@ class CellposeSegmenter(Segmenter):
 
 
 def load_cellpose(state: dict[str, torch.Tensor], device: str) -> CellposeSegmenter:
-    """Build a Cellpose expert from its weights; RuntimeError if they do not fit."""
-    network = build_cpnet()
-    network.load_state_dict(state, strict=True)
+    """Build a Cellpose expert from its weights; ValueError if they do not fit."""
+    network = fill_network(build_cpnet(), state)
     return CellposeSegmenter(network, WINDOWS, device)

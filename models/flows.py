@@ -72,6 +72,10 @@ def encode_flows(labels: LabelArray) -> FloatArray:
         return flow
     padded = np.pad(labels, 1)
     y, x = np.nonzero(padded)
+    steps = 2 * _extents(labels)
+    # cells that need most steps come first, so that those still diffusing are a prefix
+    order = np.argsort(-steps[padded[y, x]], kind="stable")
+    y, x = y[order], x[order]
     index = np.zeros(padded.shape, np.int64)
     index[y, x] = np.arange(1, y.size + 1)
     neighbours = np.stack(
@@ -82,15 +86,8 @@ def encode_flows(labels: LabelArray) -> FloatArray:
         ]
     )
     centre_y, centre_x = find_centres(labels)
-    source = torch.from_numpy(index[centre_y + 1, centre_x + 1])
-    boxes = [box for box in ndimage.find_objects(labels) if box is not None]
-    extent = max((b[0].stop - b[0].start) + (b[1].stop - b[1].start) for b in boxes)
-    heat = torch.zeros(y.size + 1, dtype=torch.float64)
-    gather = torch.from_numpy(neighbours)
-    for _ in range(2 * extent):
-        heat[source] += 1.0
-        heat[1:] = heat[gather].sum(0) / 9.0
-    log_heat = torch.log1p(heat).numpy()
+    source = index[centre_y + 1, centre_x + 1]
+    log_heat = np.log1p(_diffuse(neighbours, source, steps[padded[y, x]]))
     own = log_heat[1:]
     up, down, left, right = (
         np.where(neighbours[k] > 0, log_heat[neighbours[k]], own) for k in (1, 7, 3, 5)
@@ -99,6 +96,35 @@ def encode_flows(labels: LabelArray) -> FloatArray:
     vector /= np.sqrt((vector**2).sum(0)) + 1e-20
     flow[:, y - 1, x - 1] = vector
     return flow
+
+
+def _extents(labels: LabelArray) -> NDArray[np.int64]:
+    """Measure height plus width of every id's bounding box, 0 for the background."""
+    extents = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    for i, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            extents[i] = sum(side.stop - side.start for side in box)
+    return extents
+
+
+def _diffuse(
+    neighbours: NDArray[np.int64], source: NDArray[np.int64], steps: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Diffuse heat, each cell for its own number of steps, so that none depends on another.
+
+    ``neighbours`` (9, N) are 1-based pixel indices, 0 for none; ``steps`` (N,) never rise.
+    """
+    heat = torch.zeros(steps.size + 1, dtype=torch.float64)
+    first, done = np.unique(-steps, return_index=True)[1], 0
+    bounds = [*first[1:], steps.size]
+    for n_active, until in sorted(zip(bounds, steps[first], strict=True), reverse=True):
+        gather = torch.from_numpy(np.ascontiguousarray(neighbours[:, :n_active]))
+        hot = torch.from_numpy(source[source <= n_active])
+        for _ in range(done, int(until)):
+            heat[hot] += 1.0
+            heat[1 : n_active + 1] = heat[gather].sum(0) / 9.0
+        done = int(until)
+    return heat.numpy()
 
 
 def follow_flows(
@@ -123,9 +149,10 @@ def follow_flows(
     start = torch.nonzero(inside)
     size = torch.tensor(flow.shape[1:], device=flow.device)
     # grid_sample wants (x, y) in [-1, 1]; work in those units throughout
-    to_unit = (2.0 / (size - 1).clamp(min=1)).flip(0).to(torch.float32)
-    position = start.flip(1).to(torch.float32) * to_unit - 1.0
-    field = (flow * inside).flip(0)[None].float() * to_unit[None, :, None, None]
+    # and in float64, so that a pixel ends at the same place whatever region it is seen in
+    to_unit = (2.0 / (size - 1).clamp(min=1)).flip(0).double()
+    position = start.flip(1) * to_unit - 1.0
+    field = (flow * inside).flip(0)[None].double() * to_unit[None, :, None, None]
     position = position[None, None]
     for _ in range(n_steps):
         step = F.grid_sample(field, position, align_corners=True)

@@ -82,7 +82,7 @@ def load_segmenter(expert: str, device: str, weights_dir: Path = WEIGHTS_DIR) ->
     module, _, function = spec.factory.partition(":")
     try:
         segmenter: Segmenter = getattr(importlib.import_module(module), function)(state, device)
-    except RuntimeError as error:  # torch's word for keys or shapes that do not match
+    except ValueError as error:
         path = weights_dir / spec.weights
         raise WeightsError(f"{path}: weights of another network; restore the file") from error
     return segmenter

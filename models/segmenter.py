@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int32]
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,21 @@ class Segmenter:
     def foreground(self, maps: FloatArray) -> FloatArray:
         """Give a smooth score (Y, X) that is above 0 inside cells, from raw maps (K, Y, X)."""
         raise NotImplementedError
+
+
+def fill_network(network: NetworkT, state: dict[str, torch.Tensor]) -> NetworkT:
+    """Give a network its weights.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes do not match.
+    """
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:  # torch's word for that, which running out of memory shares
+        raise ValueError(f"weights of another network: {error}") from error
+    return network
 
 
 def channels_last(network: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.mask_classes import decode_mask, mask_foreground
-from models.segmenter import Segmenter, WindowSpec
+from models.segmenter import Segmenter, WindowSpec, fill_network
 from models.vgg16 import DECODER, Vgg16UNet
 
 N_MAPS = 3  # background, inside, boundary logits
@@ -67,7 +67,6 @@ class UNetSegmenter(Segmenter):
 
 
 def load_unet(state: dict[str, torch.Tensor], device: str) -> UNetSegmenter:
-    """Build the expert from its weights; RuntimeError if they do not fit."""
-    network = build_unet()
-    network.load_state_dict(state, strict=True)
+    """Build the expert from its weights; ValueError if they do not fit."""
+    network = fill_network(build_unet(), state)
     return UNetSegmenter(network, WINDOWS, device)

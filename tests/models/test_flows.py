@@ -83,7 +83,8 @@ def test_an_instance_against_the_flow_is_dropped():
     right = labels == 2
     maps[0, right], maps[1, right] = maps[1, right].copy(), -maps[0, right].copy()
     errors = flow_errors(labels, maps[:2] / 5)
-    assert errors[1] < 0.01 < 0.4 < errors[2]
+    assert errors[1] < 0.01
+    assert errors[2] > 0.4
     assert decode_flows(maps).max() == 1
 
 

@@ -1,0 +1,76 @@
+"""Only the expert that an image needs is imported and read from disk."""
+
+import itertools
+
+import joblib
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+import predict
+from manifest import write_entry
+from models.cdnet import build_cdnet
+from models.weights import write_weights
+from router.router import Clusters, Router
+from tests.fakes import write_discs
+from tests.test_predict import run_in_process
+
+EXPERT_MODULES = {"models.cpnet", "models.unet_vgg16", "models.cdnet"}
+
+
+def write_fake_router(folder, modality, brightfield_expert="unet_brightfield"):
+    """Write a router that gives every image one answer."""
+
+    def clusters(name):
+        return Clusters(np.zeros(6), np.ones(6), np.zeros((1, 6)), (name,))
+
+    router = Router(clusters(modality), clusters(brightfield_expert))
+    joblib.dump(router.to_plain(), folder / "router.joblib")
+    write_entry(folder, "router.joblib", {})
+
+
+def write_zero_weights(folder, expert, build):
+    """Write weights of the right shapes that find nothing; quick, unlike drawing 20 million."""
+    with torch.device("meta"):
+        network = build()
+    state = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in network.state_dict().items()}
+    write_weights(folder / f"{expert}.safetensors", state)
+    write_entry(folder, f"{expert}.safetensors", {})
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Make a folder with a fluorescence image and one of weights with a router that says so."""
+    (tmp_path / "weights").mkdir()
+    write_fake_router(tmp_path / "weights", "fluorescence")
+    write_discs(tmp_path / "in" / "cells.png", n_discs=3)
+    return tmp_path / "in", tmp_path / "out", tmp_path / "weights"
+
+
+def arguments_for(folders):
+    return [*zip(("-i", "-o", "--weights"), map(str, folders), strict=True), ("--device", "cpu")]
+
+
+def test_a_fluorescence_image_leaves_the_other_experts_unloaded(folders):
+    write_zero_weights(folders[2], "cdnet_fluorescence", build_cdnet)
+    finished = run_in_process(*itertools.chain(*arguments_for(folders)))
+    assert finished.returncode == 0, finished.stderr
+    assert "cdnet_fluorescence, 0 cells" in finished.stderr
+    modules = set(finished.stdout.split())
+    assert modules & EXPERT_MODULES == {"models.cdnet"}
+    assert not modules & {"cellpose", "sklearn"}
+    assert tifffile.imread(folders[1] / "cells_label.tiff").shape == (40, 60)
+
+
+def test_tampered_weights_are_named_and_not_read(folders, caplog):
+    path = folders[2] / "cdnet_fluorescence.safetensors"
+    path.write_bytes(b"shipped")
+    write_entry(folders[2], path.name, {})
+    path.write_bytes(b"changed")
+    assert predict.main(list(itertools.chain(*arguments_for(folders)))) == 1
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("cells.png: ")
+    assert path.name in line
+    assert "restore" in line
+    assert list(folders[1].iterdir()) == []

@@ -1,0 +1,257 @@
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+import predict
+from manifest import WeightsError
+from tests.fakes import DiscNetwork, fake_job, write_discs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments, job=fake_job, **networks):
+    """Run the command line in this process with a fake job."""
+    return predict.main(
+        [str(argument) for argument in arguments],
+        build_job=lambda options: dataclasses.replace(
+            job(options.output_path, **networks), overlays=options.overlays
+        ),
+    )
+
+
+def run_in_process(*arguments, **options):
+    """Run the real command line in a process of its own; say which modules it imported."""
+    code = (
+        "import atexit, sys; sys.path.insert(0, sys.argv.pop(1));"
+        "atexit.register(lambda: sys.stdout.write(' '.join(sys.modules)));"
+        "import predict; raise SystemExit(predict.main())"
+    )
+    command = [sys.executable, "-c", code, str(ROOT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in", tmp_path / "out"
+
+
+def error_lines(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_help_and_an_empty_folder_import_no_torch(folders):
+    source, output = folders
+    asked = run_in_process("--help")
+    assert asked.returncode == 0
+    assert "--skip-existing" in asked.stdout
+    empty = run_in_process("-i", source, "-o", output)
+    assert empty.returncode == 2
+    assert "no images" in empty.stderr
+    for finished in (asked, empty):
+        modules = finished.stdout.split()
+        assert "predict" in modules
+        assert not {"torch", "cellpose", "sklearn"} & set(modules)
+
+
+@pytest.mark.parametrize(("i", "o"), [("-i", "-o"), ("--input_path", "--output_path")])
+def test_a_folder_of_images_becomes_a_folder_of_label_images(folders, i, o, caplog):
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    write_discs(source / "two.BMP", n_discs=2)
+    (source / ".hidden").write_text("ignored")
+    assert run(i, source, o, output) == 0
+    assert sorted(path.name for path in output.iterdir()) == ["one_label.tiff", "two_label.tiff"]
+    assert tifffile.imread(output / "two_label.tiff").max() == 2
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert len(lines) == 2
+    for part in ("two.BMP", "40 x 40 x 1", "fluorescence", "cdnet_fluorescence", "2 cells"):
+        assert part in lines[1]
+    for stage in ("open", "route", "load", "segment", "write"):
+        assert f"{stage} 0." in lines[1]
+
+
+def test_one_file_is_enough(folders):
+    source, output = folders
+    assert run("-i", write_discs(source / "one.png", n_discs=1), "-o", output) == 0
+    assert [path.name for path in output.iterdir()] == ["one_label.tiff"]
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_done(folders, caplog):
+    source, output = folders
+    write_discs(source / "good.png", n_discs=1)
+    (source / "empty.png").touch()
+    (source / "broken.tif").write_bytes(b"II*\0 no more")
+    (source / "notes.txt").write_text("not an image")
+    assert run("-i", source, "-o", output) == 1
+    assert [path.name for path in output.iterdir()] == ["good_label.tiff"]
+    lines = error_lines(caplog)
+    assert len(lines) == 3
+    for name in ("empty.png", "broken.tif", "notes.txt"):
+        (line,) = (line for line in lines if line.startswith(f"{name}: "))
+        assert "; " in line  # what to do
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WeightsError("weights/x: differs from manifest.json; restore it"),
+        MemoryError("out of memory with a single window; use a smaller --tile"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_expected_failures_are_one_line(folders, caplog, error):
+    class FailingNetwork(DiscNetwork):
+        def choose_scale(self, views):
+            raise error
+
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", output, network=FailingNetwork()) == 1
+    (line,) = error_lines(caplog)
+    assert line.startswith("one.png: ")
+    assert str(error) in line
+    assert caplog.records[-1].exc_info is None
+
+
+def test_a_fault_of_the_program_is_logged_with_its_traceback(folders, caplog):
+    class FaultyNetwork(DiscNetwork):
+        def choose_scale(self, views):
+            raise ZeroDivisionError
+
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", output, network=FaultyNetwork()) == 1
+    assert caplog.records[-1].exc_info is not None
+
+
+def test_an_interrupted_run_says_so(folders, caplog):
+    class StoppedNetwork(DiscNetwork):
+        def choose_scale(self, views):
+            raise KeyboardInterrupt
+
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", output, network=StoppedNetwork()) == 130
+    assert list(output.iterdir()) == []
+
+
+def test_skip_existing_leaves_label_images_alone_and_overwrite_is_the_default(folders):
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    output.mkdir()
+    old = output / "one_label.tiff"
+    old.write_bytes(b"old")
+    assert run("-i", source, "-o", output, "--skip-existing") == 0
+    assert old.read_bytes() == b"old"
+    write_discs(source / "two.png", n_discs=2)
+    assert run("-i", source, "-o", output, "--skip-existing") == 0
+    assert tifffile.imread(output / "two_label.tiff").max() == 2
+    assert old.read_bytes() == b"old"
+    assert run("-i", source, "-o", output) == 0
+    assert tifffile.imread(old).max() == 1
+
+
+def test_two_inputs_of_one_output_are_both_named(folders, caplog):
+    source, output = folders
+    write_discs(source / "cell.png", n_discs=1)
+    write_discs(source / "cell.extra.bmp", n_discs=1)
+    assert run("-i", source, "-o", output) == 2
+    (line,) = error_lines(caplog)
+    assert "cell.png" in line
+    assert "cell.extra.bmp" in line
+    assert not output.exists()
+
+
+def test_overlays_are_written_on_demand(folders):
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", output, "--overlays", output / "overlays") == 0
+    assert [path.name for path in (output / "overlays").iterdir()] == ["one_label.png"]
+
+
+def test_without_the_containers_folders_both_paths_must_be_given(folders, monkeypatch, capsys):
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    for names in ("INPUT_FOLDERS", "OUTPUT_FOLDERS"):
+        monkeypatch.setattr(predict, names, (str(output / "gone"),))
+    with pytest.raises(SystemExit) as exit_info:
+        run("-i", source)
+    assert exit_info.value.code == 2
+    assert "--output_path" in capsys.readouterr().err
+    monkeypatch.setattr(predict, "INPUT_FOLDERS", (str(output / "gone"), str(source)))
+    assert run("-o", output) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--no-such-option"],
+        ["--device", "tpu"],
+        ["--modality", "x-ray"],
+        ["--tile", "100"],
+        ["--tile", "32"],
+        ["--batch-size", "0"],
+        ["--overwrite", "--skip-existing"],
+    ],
+)
+def test_wrong_options_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        predict.main(["-i", "in", "-o", "out", *arguments])
+    assert exit_info.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_a_missing_input_folder_is_wrong_usage(folders, caplog):
+    source, output = folders
+    assert run("-i", source / "gone", "-o", output) == 2
+    assert "gone" in error_lines(caplog)[0]
+
+
+def test_labels_may_not_land_among_the_images(folders, caplog):
+    source, _ = folders
+    write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", source) == 2
+    assert "input folder" in error_lines(caplog)[0]
+
+
+def test_an_output_folder_that_cannot_be_is_wrong_usage(folders, caplog):
+    source, _ = folders
+    image = write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", image / "out") == 2
+    assert "cannot be written" in error_lines(caplog)[0]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_output_folder_is_wrong_usage(folders, caplog):
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    output.mkdir(mode=0o500)
+    assert run("-i", source, "-o", output) == 2
+    assert "cannot be written" in error_lines(caplog)[0]
+
+
+def test_predict_sh_runs_the_organisers_command_with_a_plain_shell(tmp_path):
+    shutil.copy(ROOT / "predict.sh", tmp_path)
+    (tmp_path / "predict.py").write_text("import sys; sys.stdout.write(repr(sys.argv[1:]))")
+    shell_path = tmp_path / "bin"
+    shell_path.mkdir()
+    (shell_path / "python").symlink_to(sys.executable)
+    environment = {"PATH": f"{shell_path}:{os.environ['PATH']}"}
+    finished = subprocess.run(
+        ["sh", str(tmp_path / "predict.sh"), "--device", "cpu", "-o", "a b"],
+        cwd=tmp_path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    organisers = ["-i", "/workspace/inputs/", "-o", "/workspace/outputs/"]
+    assert finished.stdout == repr([*organisers, "--device", "cpu", "-o", "a b"])

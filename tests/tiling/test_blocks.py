@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from tiling.blocks import find_owned, grow_box, split_blocks
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (100, 33), (64, 65)])
+def test_cores_partition_the_image_in_raster_order(shape):
+    hits = np.zeros(shape, int)
+    cores = list(split_blocks(shape, 32))
+    for y0, x0, y1, x1 in cores:
+        assert max(y1 - y0, x1 - x0) <= 32
+        hits[y0:y1, x0:x1] += 1
+    assert (hits == 1).all()
+    assert cores == sorted(cores)
+
+
+def test_every_instance_has_one_owner():
+    rng = np.random.default_rng(1)
+    shape = (120, 120)
+    labels = np.zeros(shape, np.int32)
+    for index in range(1, 40):
+        y, x = rng.integers(0, 110, 2)
+        labels[y : y + rng.integers(1, 10), x : x + rng.integers(1, 10)] = index
+    present = np.unique(labels[labels > 0])
+    owners = []
+    for core in split_blocks(shape, 25):
+        region = grow_box(core, 20, shape)
+        part = labels[region[0] : region[2], region[1] : region[3]]
+        owners += find_owned(part, region, core, shape).ids.tolist()
+    np.testing.assert_array_equal(np.sort(owners), present)
+
+
+def test_an_instance_at_a_cut_edge_is_marked_and_one_at_the_image_edge_is_not():
+    labels = np.zeros((40, 40), np.int32)
+    labels[0:30, 10:20] = 1
+    labels[10:40, 22:32] = 2
+    owned = find_owned(labels, (0, 0, 40, 40), (0, 0, 40, 40), (80, 80))
+    np.testing.assert_array_equal(owned.ids, [1, 2])
+    np.testing.assert_array_equal(owned.cut, [False, True])
+    assert owned.box == (0, 10, 40, 32)
+
+
+def test_no_instance_is_an_empty_box():
+    owned = find_owned(np.zeros((4, 4), np.int32), (0, 0, 4, 4), (0, 0, 4, 4), (4, 4))
+    assert owned.box == (0, 0, 0, 0)
+    assert owned.ids.size == 0
+
+
+def test_a_block_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="block_px"):
+        list(split_blocks((4, 4), 0))

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from tests.fakes import UNCHANGED, DiscNetwork, IdentityNetwork, array_image
+from tiling.maps import MapSource
+from tiling.sampling import ScaledImage, build_geometry
+
+
+def map_source(pixels, network, scale=1.0, tile_px=64, batch_size=3):
+    geometry = build_geometry(pixels.shape[:2], scale)
+    reader = ScaledImage(array_image(pixels), UNCHANGED, geometry)
+    return MapSource(reader, geometry.network, network, tile_px, batch_size), reader, geometry
+
+
+def random_pixels(shape):
+    return np.random.default_rng(3).random(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (31, 64), (65, 130), (200, 37)])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.3])
+def test_an_identity_network_gives_the_image_back(shape, scale):
+    network = IdentityNetwork(n_maps=3)
+    maps, reader, geometry = map_source(random_pixels((*shape, 3)), network, scale)
+    height, width = geometry.network
+    whole = (0, 0, height, width)
+    np.testing.assert_array_equal(maps.read(whole), reader.read(whole).transpose(2, 0, 1))
+
+
+def test_maps_do_not_depend_on_region_or_batch_even_if_the_network_sees_its_whole_window():
+    pixels = random_pixels((150, 170))
+    whole = map_source(pixels, DiscNetwork(style=0.5), batch_size=1)[0].read((0, 0, 150, 170))
+    maps = map_source(pixels, DiscNetwork(style=0.5), batch_size=4)[0]
+    for box in [(0, 0, 80, 90), (10, 60, 150, 170), (149, 169, 150, 170)]:
+        y0, x0, y1, x1 = box
+        np.testing.assert_array_equal(maps.read(box), whole[:, y0:y1, x0:x1])
+
+
+def test_windows_of_the_last_region_are_not_computed_again():
+    network = DiscNetwork()
+    maps = map_source(random_pixels((64, 300)), network, batch_size=1)[0]
+    maps.read((0, 0, 64, 150))
+    n_first = network.calls
+    maps.read((0, 100, 64, 150))
+    assert network.calls == n_first
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(caplog):
+    pixels = random_pixels((200, 200))
+    wanted = map_source(pixels, DiscNetwork())[0].read((0, 0, 200, 200))
+    small = DiscNetwork(largest_batch=2)
+    maps = map_source(pixels, small, batch_size=8)[0].read((0, 0, 200, 200))
+    np.testing.assert_array_equal(maps, wanted)
+    assert [record.args for record in caplog.records] == [(4,), (2,)]
+
+
+def test_a_window_that_does_not_fit_alone_is_an_error_with_a_remedy():
+    maps = map_source(random_pixels((64, 64)), DiscNetwork(largest_batch=0))[0]
+    with pytest.raises(MemoryError, match="smaller --tile"):
+        maps.read((0, 0, 64, 64))
+
+
+def test_other_errors_of_the_network_are_not_hidden():
+    class BrokenNetwork(DiscNetwork):
+        def forward(self, batch):
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        map_source(random_pixels((64, 64)), BrokenNetwork())[0].read((0, 0, 64, 64))
+
+
+@pytest.mark.parametrize(("tile_px", "batch_size"), [(50, 1), (0, 1), (64, 0)])
+def test_settings_that_do_not_fit_are_refused(tile_px, batch_size):
+    with pytest.raises(ValueError, match="multiple of 32"):
+        map_source(random_pixels((9, 9)), DiscNetwork(), tile_px=tile_px, batch_size=batch_size)
