@@ -64,7 +64,13 @@ class Recipe:
 
 
 _CPNET_CROP = GeometrySettings(224, scale=(0.55, 1.3))
-_FINE_TUNING = LoopSettings(steps=250, lr=4e-4, warmup=20, validate_every=125)
+
+
+def _fine_tuning(steps: int) -> LoopSettings:
+    """Train on from the common start, validated half way and at the end."""
+    return LoopSettings(steps=steps, lr=4e-4, warmup=20, validate_every=steps // 2)
+
+
 _PHASE_EMPHASIS = {"deepcell_covert_phase": 2.0, "usiigaci_nih3t3": 1.5, "vicar_qpi_as_phase": 0.5}
 _STAIN_EMPHASIS = {"segpc2021_512": 0.3, "dsb2018_stained_nuclei": 1.5, "gbm40_he_nuclei": 1.5}
 
@@ -73,7 +79,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_base": Recipe(
         network="cpnet",
         modalities=("phase", "dic", "brightfield"),
-        loop=LoopSettings(steps=1500, lr=1e-3, validate_every=300),
+        loop=LoopSettings(steps=1000, lr=1e-3, validate_every=300),
         colour=ColourSettings(invert=0.1, jitter=0.06, grey=0.05),
         geometry=_CPNET_CROP,
         emphasis={"segpc2021_512": 0.3, "deepcell_covert_phase": 2.0, "usiigaci_nih3t3": 1.5},
@@ -82,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_phase": Recipe(
         network="cpnet",
         modalities=("phase",),
-        loop=_FINE_TUNING,
+        loop=_fine_tuning(250),
         colour=GREY,
         geometry=_CPNET_CROP,
         emphasis=_PHASE_EMPHASIS,
@@ -92,7 +98,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_dic": Recipe(
         network="cpnet",
         modalities=("dic",),
-        loop=_FINE_TUNING,
+        loop=_fine_tuning(100),
         colour=GREY,
         geometry=_CPNET_CROP,
         starts_from="cellpose_base",
@@ -101,7 +107,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_general": Recipe(
         network="cpnet",
         modalities=("phase", "dic"),
-        loop=_FINE_TUNING,
+        loop=_fine_tuning(150),
         colour=GREY,
         geometry=_CPNET_CROP,
         emphasis=_PHASE_EMPHASIS,
@@ -111,7 +117,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_brightfield": Recipe(
         network="cpnet",
         modalities=("brightfield",),
-        loop=_FINE_TUNING,
+        loop=_fine_tuning(200),
         colour=STAIN,
         geometry=_CPNET_CROP,
         emphasis=_STAIN_EMPHASIS,
@@ -120,7 +126,7 @@ RECIPES: dict[str, Recipe] = {
     "cdnet_fluorescence": Recipe(
         network="cdnet",
         modalities=("fluorescence",),
-        loop=LoopSettings(steps=1000, lr=1e-3, validate_every=200),
+        loop=LoopSettings(steps=800, lr=1e-3, validate_every=200),
         colour=DYES,
         geometry=GeometrySettings(192, scale=(0.6, 1.5)),
         emphasis={"dsb2018_stage1_fluo": 2.0, "ctc_fluo_n2dh_sim": 0.7},
@@ -128,7 +134,7 @@ RECIPES: dict[str, Recipe] = {
     "unet_brightfield": Recipe(
         network="unet",
         modalities=("brightfield",),
-        loop=LoopSettings(steps=500, lr=1e-3, validate_every=125),
+        loop=LoopSettings(steps=350, lr=1e-3, validate_every=175),
         colour=STAIN,
         geometry=GeometrySettings(224, scale=(0.4, 1.3)),
         emphasis=_STAIN_EMPHASIS,
