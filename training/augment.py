@@ -241,7 +241,8 @@ def vary_intensity(
         image = 1.0 - image
     if rng.random() < 0.5:
         image = np.sign(image) * np.abs(image) ** np.float32(np.exp(rng.normal(0, 0.3)))
-    image = image * np.float32(np.exp(rng.normal(0, settings.gain))) + np.float32(rng.normal(0, 0.08))
+    gain = np.float32(np.exp(rng.normal(0, settings.gain)))
+    image = image * gain + np.float32(rng.normal(0, 0.08))
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.5))
     if rng.random() < 0.4:

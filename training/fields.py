@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -226,7 +228,8 @@ def _cached_field(
         return replace(field, dataset=dataset, modality=render or record.modality)
     field = prepare_field(record, settings, render)
     cache_dir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
+    # copies of an image may be prepared at once, by other threads or other runs
+    partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial.npz")
     np.savez(
         partial,
         image=field.image,

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+
+from models.cdnet import WINDOWS as CDNET_WINDOWS
+from models.cdnet import CDNetSegmenter, build_cdnet
+from models.cpnet import WINDOWS as CPNET_WINDOWS
+from models.cpnet import CellposeSegmenter, build_cpnet
+from models.segmenter import Segmenter, half_type
+from models.unet_vgg16 import WINDOWS as UNET_WINDOWS
+from models.unet_vgg16 import UNetSegmenter, build_unet
+
+NETWORKS = {
+    "cpnet": (CellposeSegmenter, build_cpnet, CPNET_WINDOWS),
+    "unet": (UNetSegmenter, build_unet, UNET_WINDOWS),
+    "cdnet": (CDNetSegmenter, build_cdnet, CDNET_WINDOWS),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def segmenter(request):
+    """Build an expert with random weights that computes in float32 on any processor."""
+    kind, build, windows = NETWORKS[request.param]
+    torch.manual_seed(0)
+    expert = kind(build(), windows, "cpu")
+    expert.half_type = None
+    return expert
+
+
+@pytest.mark.parametrize(
+    ("build", "millions"), [(build_unet, 20.27), (build_cdnet, 20.47), (build_cpnet, 6.6)]
+)
+def test_size_is_that_of_the_paper(build, millions):
+    with torch.device("meta"):
+        network = build()
+    n_parameters = sum(p.numel() for p in network.parameters())
+    assert n_parameters == pytest.approx(1e6 * millions, rel=0.01)
+
+
+def test_a_batch_gives_what_its_windows_give_alone(segmenter):
+    batch = np.random.default_rng(0).random((4, 64, 96, 3), np.float32)
+    maps = segmenter.forward(batch)
+    assert maps.shape == (4, segmenter.n_maps, 64, 96)
+    assert maps.dtype == np.float32
+    # other kernels sum in another order: about 1e-6 of the largest value, 20 layers deep
+    tolerance = 1e-4 * np.abs(maps).max()
+    for window, expected in zip(batch, maps, strict=True):
+        np.testing.assert_allclose(segmenter.forward(window[None])[0], expected, atol=tolerance)
+    assert np.abs(maps[0] - maps[1]).max() > 10 * tolerance  # the windows do differ
+
+
+def test_the_smallest_window_becomes_labels(segmenter):
+    maps = segmenter.forward(np.random.default_rng(1).random((1, 32, 32, 3), np.float32))[0]
+    labels, foreground = segmenter.decode(maps), segmenter.foreground(maps)
+    assert labels.shape == foreground.shape == (32, 32)
+    assert (labels.dtype, foreground.dtype) == (np.int32, np.float32)
+    np.testing.assert_array_equal(np.unique(labels[labels > 0]), 1 + np.arange(labels.max()))
+
+
+def test_views_into_an_image_are_taken(segmenter):
+    image = np.random.default_rng(2).random((64, 96, 3), np.float32)
+    flipped = image[None, ::-1, ::2][:, :, :32]  # torch takes no negative strides
+    np.testing.assert_array_equal(segmenter.forward(flipped), segmenter.forward(flipped.copy()))
+
+
+def test_windows_fit_the_networks(segmenter):
+    assert segmenter.tile_px % 32 == 0
+    assert 0 < 2 * segmenter.halo_px < segmenter.tile_px
+    assert segmenter.object_px > 0
+    assert segmenter.normalisation in ("joint", "per_channel")
+    assert not segmenter.network.training
+
+
+@pytest.mark.parametrize("name", ["unet", "cdnet"])
+def test_networks_without_a_size_model_see_native_pixels(name):
+    kind, _, windows = NETWORKS[name]
+    views = [np.zeros((300, 200, 3), np.float32)]
+    assert kind(torch.nn.Identity(), windows, "cpu").choose_scale(views) == 1.0
+
+
+def test_a_bare_segmenter_cannot_decode():
+    bare = Segmenter(torch.nn.Identity(), CPNET_WINDOWS, "cpu")
+    maps = np.zeros((3, 8, 8), np.float32)
+    for function in (bare.decode, bare.foreground):
+        with pytest.raises(NotImplementedError):
+            function(maps)
+
+
+def test_half_precision_changes_maps_by_its_rounding_only():
+    torch.manual_seed(0)
+    expert = CellposeSegmenter(build_cpnet(), CPNET_WINDOWS, "cpu")
+    batch = np.random.default_rng(3).random((1, 64, 64, 3), np.float32)
+    expert.half_type = None
+    exact = expert.forward(batch)
+    expert.half_type = torch.bfloat16
+    rounded = expert.forward(batch)
+    assert rounded.dtype == np.float32
+    # bfloat16 keeps 8 bits: 0.4 % a rounding, over some twenty layers in a row
+    assert np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_cuda_computes_in_float16():
+    assert half_type("cuda") is half_type("cuda:1") is torch.float16
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx2": True}, None),
+        ({}, None),
+    ],
+)
+def test_processors_compute_in_bfloat16_where_they_have_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert half_type("cpu") is expected
+
+
+def test_a_torch_that_does_not_know_its_processor_computes_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert half_type("cpu") is None

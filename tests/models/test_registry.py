@@ -1,0 +1,153 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from manifest import WeightsError, write_entry
+from models.cdnet import build_cdnet
+from models.cpnet import build_cpnet
+from models.registry import EXPERTS, SPECS, DeviceError, load_segmenter, resolve_device
+from models.unet_vgg16 import build_unet
+from models.weights import read_weights, write_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = {"unet_brightfield": build_unet, "cdnet_fluorescence": build_cdnet}
+
+
+@pytest.fixture(autouse=True)
+def forget_loaded():
+    """Let no network of these tests stay in memory."""
+    yield
+    load_segmenter.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory):
+    """Make a weights folder with one expert of each network, at random."""
+    folder = tmp_path_factory.mktemp("weights")
+    for expert in ("cellpose_phase", *BUILD):
+        torch.manual_seed(1)
+        path = folder / SPECS[expert].weights
+        write_weights(path, BUILD.get(expert, build_cpnet)().state_dict())
+        write_entry(folder, path.name, {})
+    return folder
+
+
+def list_file(folder, name, content=None):
+    """Put a file into a weights folder, manifest entry included."""
+    if content is not None:
+        (folder / name).write_bytes(content)
+    write_entry(folder, name, {})
+
+
+@pytest.mark.parametrize("expert", ["cellpose_phase", *BUILD])
+def test_an_expert_is_what_its_file_says(random_weights, expert):
+    segmenter = load_segmenter(expert, "cpu", random_weights)
+    expected = read_weights(SPECS[expert].weights, random_weights)
+    state = segmenter.network.state_dict()
+    assert set(state) == set(expected)
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert not segmenter.network.training
+    maps = segmenter.forward(np.zeros((1, 32, 32, 3), np.float32))
+    assert maps.shape == (1, segmenter.n_maps, 32, 32)
+
+
+def test_a_second_load_gives_the_same_object(random_weights):
+    first = load_segmenter("cellpose_phase", "cpu", random_weights)
+    assert load_segmenter("cellpose_phase", "cpu", random_weights) is first
+
+
+def test_all_cellpose_experts_share_the_network(random_weights, tmp_path):
+    source = random_weights / SPECS["cellpose_phase"].weights
+    for expert in (name for name in EXPERTS if name.startswith("cellpose")):
+        shutil.copy(source, tmp_path / SPECS[expert].weights)
+        list_file(tmp_path, SPECS[expert].weights)
+        assert load_segmenter(expert, "cpu", tmp_path).n_maps == 3
+
+
+def test_an_unknown_expert_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown expert 'resnet'.*cdnet_fluorescence"):
+        load_segmenter("resnet", "cpu", tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "unlisted", "tampered", "no tensors", "others"])
+def test_bad_weights_are_one_line_that_names_the_file(tmp_path, damage):
+    path = tmp_path / "cdnet_fluorescence.safetensors"
+    if damage == "others":
+        write_weights(path, {"weight": torch.zeros(2)})
+        list_file(tmp_path, path.name)
+    else:
+        list_file(tmp_path, path.name, b"shipped, but no tensors")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "tampered":
+        path.write_bytes(b"changed, but no tensors")
+    elif damage == "unlisted":
+        path.rename(tmp_path / "other.safetensors")
+        (tmp_path / "manifest.json").unlink()
+        list_file(tmp_path, "other.safetensors")
+    with pytest.raises(WeightsError, match="restore") as caught:
+        load_segmenter("cdnet_fluorescence", "cpu", tmp_path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_wider_network_are_refused(tmp_path):
+    """Shapes that do not fit are another network as much as other names are."""
+    path = tmp_path / SPECS["cellpose_dic"].weights
+    with torch.device("meta"):
+        state = build_cpnet(in_channels=2).state_dict()
+    write_weights(path, {k: torch.zeros(v.shape, dtype=v.dtype) for k, v in state.items()})
+    list_file(tmp_path, path.name)
+    with pytest.raises(WeightsError, match="another network"):
+        load_segmenter("cellpose_dic", "cpu", tmp_path)
+
+
+def test_weights_are_kept_in_half_precision(tmp_path):
+    path = tmp_path / "made" / "a.safetensors"
+    values = torch.tensor([[1.0, 1 / 3], [-65504.0, 0.0]]).T  # not contiguous
+    write_weights(path, {"w": values, "n": torch.tensor(70000)})
+    list_file(path.parent, path.name)
+    state = read_weights(path.name, path.parent)
+    assert state["w"].dtype == torch.float32
+    assert torch.equal(state["w"], values.half().float())
+    assert state["n"] == 70000
+    assert sorted(p.name for p in path.parent.iterdir()) == ["a.safetensors", "manifest.json"]
+
+
+@pytest.mark.parametrize("value", [1e5, -float("inf"), float("nan")])
+def test_values_beyond_half_precision_are_not_written(tmp_path, value):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"the last good ones")
+    with pytest.raises(ValueError, match="second does not fit in half precision"):
+        write_weights(path, {"first": torch.zeros(2), "second": torch.tensor([1.0, value])})
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"the last good ones"
+
+
+@pytest.mark.parametrize("has_cuda", [False, True])
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch, has_cuda):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    assert resolve_device("auto") == ("cuda" if has_cuda else "cpu")
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_a_missing_gpu_is_said_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="--device cpu") as caught:
+        resolve_device("cuda")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("cuda") == "cuda"
+
+
+def test_names_and_the_processor_need_no_torch():
+    code = (
+        "import sys; from models.registry import EXPERTS, resolve_device; resolve_device('cpu');"
+        "assert not {'torch', 'cellpose', 'safetensors'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

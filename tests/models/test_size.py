@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from models.cpnet import NET_DIAMETER_PX, SCALE_RANGE, WINDOWS, CellposeSegmenter, resize_view
+from models.flows import encode_flows
+from tests.cells import draw_discs
+
+SHAPES = [(1, 1), (5, 900), (40, 64), (97, 61), (384, 385), (1024, 700)]
+FACTORS = [1 / 16, 0.3, 1.0, 2.7, 4.0]
+
+
+class DiscSizer(torch.nn.Module):
+    """Stand-in for CPnet: its style tells the discs' diameter, or what it is told to tell."""
+
+    def __init__(self, log_ratio: float | None = None) -> None:
+        super().__init__()
+        self.log_ratio, self.n_calls = log_ratio, 0
+        self.register_buffer("size_weight", torch.ones(1))
+        self.register_buffer("size_bias", torch.zeros(1))
+
+    def style(self, x: torch.Tensor) -> torch.Tensor:
+        self.n_calls += 1
+        if self.log_ratio is not None:
+            return torch.tensor([[self.log_ratio]])
+        discs = ndimage.label(x[0, 0].numpy() > 0.5)[0]
+        diameter = np.median(np.sqrt(np.bincount(discs.ravel())[1:] * 4 / np.pi))
+        return torch.tensor([[np.log(diameter / NET_DIAMETER_PX)]], dtype=torch.float32)
+
+
+class DiscSegmenter(CellposeSegmenter):
+    """Give perfect maps of bright discs."""
+
+    def __init__(self, log_ratio: float | None = None) -> None:
+        super().__init__(DiscSizer(log_ratio), WINDOWS, "cpu")
+        self.half_type = None
+
+    def forward(self, batch):
+        labels = ndimage.label(batch[0, :, :, 0] > 0.5)[0].astype(np.int32)
+        cell = np.where(labels > 0, 6.0, -6.0)[None]
+        return np.concatenate([5 * encode_flows(labels), cell]).astype(np.float32)[None]
+
+
+class ToldSegmenter(CellposeSegmenter):
+    """Estimate of each view the value of its first pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(DiscSizer(0.0), WINDOWS, "cpu")
+
+    def style_scale(self, view):
+        return float(view[0, 0, 0])
+
+    def refine_scale(self, view, scale):
+        return scale
+
+
+def disc_view(radius, side=240):
+    """Draw a three by three grid of discs."""
+    places = [side * k // 6 for k in (1, 3, 5)]
+    discs = draw_discs((side, side), [(y, x, radius) for y in places for x in places])
+    return np.repeat((discs > 0).astype(np.float32)[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("factor", FACTORS)
+def test_windows_have_sides_that_the_network_takes(shape, factor):
+    window = resize_view(np.full((*shape, 3), 0.5, np.float32), factor)
+    assert window.dtype == np.float32
+    assert window.shape[2] == 3
+    assert all(side % 32 == 0 and 64 <= side <= 384 for side in window.shape[:2])
+    np.testing.assert_allclose(window, 0.5, atol=1e-6)
+
+
+def test_a_large_view_gives_its_middle_and_a_small_one_is_mirrored():
+    view = np.random.default_rng(0).random((500, 70, 3), np.float32)
+    window = resize_view(view, 1.0)
+    assert window.shape == (384, 96, 3)
+    np.testing.assert_array_equal(window[:, :70], view[58:442])
+    np.testing.assert_array_equal(window[:, 70:], view[58:442, :43:-1])
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.5, 2.0])
+def test_resampling_keeps_local_means(factor):
+    view = np.zeros((160, 160, 3), np.float32)
+    view[:80] = 1
+    window = resize_view(view, factor)[: round(160 * factor), : round(160 * factor)]
+    assert window.mean() == pytest.approx(0.5, abs=0.01)
+    assert window[: round(70 * factor)].min() == 1
+
+
+def test_no_view_leaves_the_image_as_it_is():
+    assert DiscSegmenter().choose_scale([]) == 1.0
+
+
+def test_a_style_that_says_twice_too_large_halves_the_scale_each_round():
+    segmenter = DiscSegmenter(log_ratio=np.log(2))
+    assert segmenter.style_scale(np.zeros((200, 200, 3), np.float32)) == pytest.approx(1 / 8)
+    assert segmenter.network.n_calls == 3
+
+
+def test_a_style_that_is_content_is_asked_once():
+    segmenter = DiscSegmenter(log_ratio=0.0)
+    assert segmenter.style_scale(np.zeros((200, 200, 3), np.float32)) == 1.0
+    assert segmenter.network.n_calls == 1
+
+
+def test_a_large_view_is_first_seen_whole():
+    segmenter = DiscSegmenter(log_ratio=0.0)
+    assert segmenter.style_scale(np.zeros((768, 100, 3), np.float32)) == 0.5
+
+
+@pytest.mark.parametrize(("log_ratio", "end"), [(9.0, 0), (-9.0, 1), (300.0, 0)])
+def test_estimates_stay_in_range(log_ratio, end):
+    view = np.zeros((100, 100, 3), np.float32)  # no cells that could correct the style
+    assert DiscSegmenter(log_ratio).choose_scale([view]) == pytest.approx(SCALE_RANGE[end])
+
+
+@pytest.mark.parametrize(("radius", "scale"), [(9, 1.0), (9, 1.4), (15, 1.0), (30, 0.6), (30, 1.0)])
+def test_cells_of_known_size_correct_the_scale(radius, scale):
+    refined = DiscSegmenter().refine_scale(disc_view(radius), scale)
+    # the bound is for the pixels of small discs: 5 % of 18 px is less than one pixel
+    assert refined == pytest.approx(NET_DIAMETER_PX / (2 * radius), rel=0.05)
+
+
+def test_without_cells_the_scale_stays():
+    view = np.zeros((100, 120, 3), np.float32)
+    assert DiscSegmenter().refine_scale(view, 0.7) == 0.7
+
+
+def test_corrections_stay_in_range():
+    assert DiscSegmenter().refine_scale(disc_view(3), 3.9) == SCALE_RANGE[1]
+
+
+@pytest.mark.parametrize("radius", [7, 15, 36])
+def test_style_and_cells_together_find_the_scale(radius):
+    scale = DiscSegmenter().choose_scale([disc_view(radius)])
+    assert scale == pytest.approx(NET_DIAMETER_PX / (2 * radius), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("estimates", "expected"),
+    [([0.5], 0.5), ([0.25, 2.0, 1.0], 1.0), ([0.5, 2.0], 1.0), ([4.0, 0.1, 0.2, 0.8], 0.4)],
+)
+def test_the_views_vote_by_their_median(estimates, expected):
+    views = [np.full((8, 8, 3), value, np.float32) for value in estimates]
+    assert ToldSegmenter().choose_scale(views) == pytest.approx(expected, rel=1e-5)
