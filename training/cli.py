@@ -17,7 +17,7 @@ from training.export import export_expert
 from training.fields import Field, FieldSettings, prepare_fields
 from training.loop import StopRequest, Trainer
 from training.mask_task import CDNetTask, UNetTask
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Recipe, paper_protocol
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device"
     )
+    parser.add_argument(
+        "--protocol",
+        choices=["short", "paper"],
+        default="short",
+        help="short: the recipe of the shipped weights, for two CPU cores; paper: its Table 2",
+    )
     parser.add_argument("--steps", type=int, help="optimiser steps in all, instead of the recipe's")
     parser.add_argument("--batch", type=int, help="crops a step, instead of the recipe's")
     return parser
@@ -101,9 +107,12 @@ def train_expert(
 ) -> bool:
     """Train and export one expert; False if a stop was asked for before the end."""
     recipe = RECIPES[name]
+    accepted = [record for record in records if recipe.accepts(record)]
+    if args.protocol == "paper":
+        recipe = paper_protocol(recipe, len(split_validation(accepted)[0]))
     changes = {key: getattr(args, key) for key in ("steps", "batch") if getattr(args, key)}
     recipe = replace(recipe, loop=replace(recipe.loop, **changes))
-    task = build_task(recipe, records, args.runs)
+    task = build_task(recipe, accepted, args.runs)
     trainer = Trainer(task, recipe.loop, args.runs / name, args.device)
     finished = trainer.run(stop)
     if finished and name != BASE:
@@ -115,7 +124,7 @@ def train_expert(
 def build_task(
     recipe: Recipe, records: Sequence[Record], runs_dir: Path
 ) -> CellposeTask | UNetTask:
-    """Prepare the fields of an expert and put its task together.
+    """Prepare the fields of an expert, of the records it accepts, and put its task together.
 
     Raises
     ------
@@ -124,8 +133,7 @@ def build_task(
     DataError
         If the run it starts from was not trained yet.
     """
-    accepted = [record for record in records if recipe.accepts(record)]
-    train, validation = split_validation(accepted)
+    train, validation = split_validation(records)
     settings, cache = FIELD_SETTINGS[recipe.network], runs_dir / "cache"
     return TASKS[recipe.network](
         usable(prepare_fields(train, settings, cache, recipe.renders)),

@@ -40,7 +40,9 @@ class LoopSettings:
     momentum : float
         First beta of Adam, or SGD's momentum.
     schedule : {"cosine", "halving"}
-        Cosine to 1 % of ``lr``; or halved after each fifth of the steps.
+        Cosine to 1 % of ``lr``; or halved every ``halve_every`` steps.
+    halve_every : int
+        In steps; only for ``halving``.
     warmup : int
         Steps in which the rate rises from 0.
     weight_decay : float
@@ -59,6 +61,7 @@ class LoopSettings:
     optimiser: Literal["adamw", "nadam", "sgd"] = "adamw"
     momentum: float = 0.9
     schedule: Literal["cosine", "halving"] = "cosine"
+    halve_every: int = 1000
     warmup: int = 50
     weight_decay: float = 1e-4
     average: float = 0.99
@@ -122,9 +125,9 @@ def build_optimiser(model: nn.Module, settings: LoopSettings) -> torch.optim.Opt
 def learning_rate(step: int, settings: LoopSettings) -> float:
     """Compute the learning rate of a step (counted from 0)."""
     rise = min(1.0, (step + 1) / max(1, settings.warmup))
-    done = step / max(1, settings.steps)
     if settings.schedule == "halving":
-        return settings.lr * rise * 0.5 ** math.floor(5 * done)
+        return settings.lr * rise * 0.5 ** (step // settings.halve_every)
+    done = step / max(1, settings.steps)
     return settings.lr * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 

@@ -1,7 +1,7 @@
 """What each expert learns from and how: the defaults of ``train.py``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from training.augment import ColourSettings, GeometrySettings
@@ -141,3 +141,46 @@ RECIPES: dict[str, Recipe] = {
         starts_from="cdnet_fluorescence",
     ),
 }
+
+PAPER_EPOCHS = 20  # also the epochs after which the learning rate is halved
+
+
+def paper_protocol(recipe: Recipe, n_images: int) -> Recipe:
+    """Replace a recipe's optimisation by the paper's (Table 2).
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Data and augmentation stay.
+    n_images : int
+        Training images: an epoch draws as many crops.
+
+    Returns
+    -------
+    Recipe
+        U-Net: batch 8, crops of 512; CDNet: batch 16, crops of 256; both from random weights
+        by NAdam ("Adam with Nesterov momentum", 0.99) at 0.0005. Cellpose: batch 8, SGD at
+        0.01. All for 20 epochs, the rate halved every 20.
+
+    Notes
+    -----
+    Cellpose sees crops of 224 px where the paper names the whole image: images differ in
+    size, and Cellpose's own training crops them too.
+    """
+    batch = 16 if recipe.network == "cdnet" else 8
+    steps = PAPER_EPOCHS * max(1, -(-n_images // batch))
+    loop = LoopSettings(
+        steps=steps,
+        batch=batch,
+        schedule="halving",
+        halve_every=steps,
+        validate_every=max(1, steps // PAPER_EPOCHS),
+    )
+    if recipe.network == "cpnet":
+        return replace(recipe, loop=replace(loop, optimiser="sgd", lr=0.01))
+    return replace(
+        recipe,
+        loop=replace(loop, optimiser="nadam", lr=5e-4, momentum=0.99),
+        geometry=replace(recipe.geometry, patch_px=512 if recipe.network == "unet" else 256),
+        starts_from="",
+    )

@@ -94,8 +94,8 @@ def test_the_rate_rises_then_falls_along_a_cosine():
     assert learning_rate(200, settings) == pytest.approx(1e-5)
 
 
-def test_the_rate_is_halved_after_each_fifth():
-    settings = LoopSettings(steps=100, lr=0.8, schedule="halving", warmup=1)
+def test_the_rate_is_halved_at_each_interval():
+    settings = LoopSettings(steps=100, lr=0.8, schedule="halving", halve_every=20, warmup=1)
     rates = [learning_rate(step, settings) for step in range(100)]
     np.testing.assert_allclose(rates, np.repeat([0.8, 0.4, 0.2, 0.1, 0.05], 20))
     risen = replace(settings, warmup=10)

@@ -5,7 +5,7 @@ import pytest
 from models.registry import EXPERTS, SPECS
 from training.cli import BASE, FIELD_SETTINGS, TASKS
 from training.data import Record
-from training.recipes import NOT_LEARNT, RECIPES
+from training.recipes import NOT_LEARNT, RECIPES, paper_protocol
 
 LOADER = {"cpnet": "load_cellpose", "unet": "load_unet", "cdnet": "load_cdnet"}
 
@@ -60,3 +60,21 @@ def test_only_quantitative_phase_is_rendered():
     recipe = RECIPES["cellpose_general"]
     assert tuple(recipe.renders(make_record("qpi"))) == ("phase", "dic")
     assert tuple(recipe.renders(make_record("phase"))) == ("",)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("unet_brightfield", ("nadam", 5e-4, 0.99, 8, 512, 20 * 13)),
+        ("cdnet_fluorescence", ("nadam", 5e-4, 0.99, 16, 256, 20 * 7)),
+        ("cellpose_phase", ("sgd", 0.01, 0.9, 8, 224, 20 * 13)),
+    ],
+)
+def test_the_paper_protocol_is_its_table_2(name, expected):
+    recipe = paper_protocol(RECIPES[name], n_images=100)
+    loop = recipe.loop
+    side = recipe.geometry.patch_px
+    assert (loop.optimiser, loop.lr, loop.momentum, loop.batch, side, loop.steps) == expected
+    assert (loop.schedule, loop.halve_every) == ("halving", loop.steps)
+    assert recipe.starts_from == (RECIPES[name].starts_from if "cellpose" in name else "")
+    assert recipe.modalities == RECIPES[name].modalities
