@@ -11,12 +11,14 @@ import torch
 
 from imaging.reading import ImageError
 from manifest import WEIGHTS_DIR, WeightsError
+from router.router import load_router
 from training.cellpose_task import FIELD_DIAMETER_PX, CellposeTask
 from training.data import DataError, Record, list_records, split_validation
 from training.export import export_expert
 from training.fields import Field, FieldSettings, prepare_fields
 from training.loop import StopRequest, Trainer
 from training.mask_task import CDNetTask, UNetTask
+from training.modality import fill_modalities
 from training.recipes import RECIPES, Recipe, paper_protocol
 
 logger = logging.getLogger(__name__)
@@ -69,9 +71,19 @@ def build_parser() -> argparse.ArgumentParser:
         default="short",
         help="short: the recipe of the shipped weights, for two CPU cores; paper: its Table 2",
     )
-    parser.add_argument("--steps", type=int, help="optimiser steps in all, instead of the recipe's")
-    parser.add_argument("--batch", type=int, help="crops a step, instead of the recipe's")
+    parser.add_argument(
+        "--steps", type=positive, help="optimiser steps in all, instead of the recipe's"
+    )
+    parser.add_argument("--batch", type=positive, help="crops a step, instead of the recipe's")
     return parser
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = list(RECIPES) if args.expert == "all" else [args.expert]
     stop = StopRequest()
     try:
-        records = list_records(args.data)
+        records = [r for r in list_records(args.data) if r.split == "train" and r.label]
+        if not all(record.modality for record in records):
+            records = fill_modalities(records, load_router(args.weights))
         for name in names:
             if not train_expert(name, records, args, stop):
                 return STOPPED

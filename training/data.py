@@ -114,7 +114,7 @@ def _read_index(data_dir: Path) -> list[Record]:
             )
             for row in rows
         ]
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{data_dir / 'index.csv'}: column missing or not a number: {error}"
         ) from error

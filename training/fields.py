@@ -209,7 +209,9 @@ def _cached_field(
     """Take a field from the cache, or prepare and keep it."""
     if cache_dir is None or record.label is None:
         return prepare_field(record, settings, render)
-    recipe = repr((CACHE_VERSION, settings, render, record.is_partial)).encode()
+    # a rendering draws its noise by the file's name
+    name = record.image.name if render else ""
+    recipe = repr((CACHE_VERSION, settings, render, name, record.is_partial)).encode()
     content = hashlib.sha256(record.image.read_bytes() + record.label.read_bytes() + recipe)
     path = cache_dir / f"{content.hexdigest()[:32]}.npz"
     if path.is_file():
