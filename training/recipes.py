@@ -88,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_phase": Recipe(
         network="cpnet",
         modalities=("phase",),
-        loop=_fine_tuning(250),
+        loop=_fine_tuning(550),
         colour=GREY,
         geometry=_CPNET_CROP,
         emphasis=_PHASE_EMPHASIS,
@@ -134,7 +134,7 @@ RECIPES: dict[str, Recipe] = {
     "unet_brightfield": Recipe(
         network="unet",
         modalities=("brightfield",),
-        loop=LoopSettings(steps=350, lr=1e-3, validate_every=175),
+        loop=LoopSettings(steps=300, lr=1e-3, validate_every=150),
         colour=STAIN,
         geometry=GeometrySettings(224, scale=(0.4, 1.3)),
         emphasis=_STAIN_EMPHASIS,
