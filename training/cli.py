@@ -19,13 +19,14 @@ from training.fields import Field, FieldSettings, prepare_fields
 from training.loop import StopRequest, Trainer
 from training.mask_task import CDNetTask, UNetTask
 from training.modality import fill_modalities
+from training.patch_task import PatchTask
 from training.recipes import RECIPES, Recipe, paper_protocol
 
 logger = logging.getLogger(__name__)
 
 STOPPED = 3  # exit code of a run that was stopped and can be resumed
 BASE = "cellpose_base"  # a start for others, not shipped
-TASKS: dict[str, type[CellposeTask | UNetTask]] = {
+TASKS: dict[str, type[PatchTask]] = {
     "cpnet": CellposeTask,
     "unet": UNetTask,
     "cdnet": CDNetTask,
@@ -135,9 +136,7 @@ def train_expert(
     return finished
 
 
-def build_task(
-    recipe: Recipe, records: Sequence[Record], runs_dir: Path
-) -> CellposeTask | UNetTask:
+def build_task(recipe: Recipe, records: Sequence[Record], runs_dir: Path) -> PatchTask:
     """Prepare the fields of an expert, of the records it accepts, and put its task together.
 
     Raises

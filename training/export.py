@@ -10,9 +10,8 @@ import torch
 from manifest import write_entry
 from models.cpnet import CellposeNet
 from models.weights import write_weights
-from training.cellpose_task import CellposeTask
 from training.loop import Trainer
-from training.mask_task import UNetTask
+from training.patch_task import PatchTask
 from training.recipes import Recipe
 from training.size import fit_size_model
 
@@ -20,7 +19,7 @@ from training.size import fit_size_model
 def export_expert(
     name: str,
     recipe: Recipe,
-    task: CellposeTask | UNetTask,
+    task: PatchTask,
     trainer: Trainer,
     weights_dir: Path,
 ) -> Path:
@@ -32,7 +31,7 @@ def export_expert(
         The expert.
     recipe : Recipe
         How it was trained.
-    task : CellposeTask or UNetTask
+    task : PatchTask
         Its fields.
     trainer : Trainer
         The run.

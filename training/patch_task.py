@@ -1,0 +1,137 @@
+"""What the training tasks of all networks share: crops with targets, and validation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from eval.matching import match_instances
+from training.augment import (
+    ColourSettings,
+    GeometrySettings,
+    Patch,
+    blank_patch,
+    draw_patch,
+    vary_intensity,
+)
+from training.fields import Field
+from training.loop import Batch
+from training.sampling import FieldSampler
+
+
+@dataclass
+class PatchTask:
+    """Fields and augmentation of one network; the network, its targets and loss are a subclass's.
+
+    Attributes
+    ----------
+    train, validation : sequence of Field
+        As the network's field settings prepare them.
+    emphasis : mapping of str to float
+        Factor on how often a data set is drawn.
+    geometry, colour : GeometrySettings, ColourSettings
+        Augmentation.
+    init : dict of str to Tensor, optional
+        Weights to start from; those of other layers than the network's are ignored.
+    """
+
+    train: Sequence[Field]
+    validation: Sequence[Field]
+    emphasis: Mapping[str, float] = field(default_factory=dict)
+    geometry: GeometrySettings = GeometrySettings(256, scale=(0.5, 1.6))
+    colour: ColourSettings = ColourSettings()
+    init: dict[str, torch.Tensor] | None = None
+
+    validation_side_px: ClassVar[int] = 512  # larger validation fields are cropped
+
+    def __post_init__(self) -> None:
+        self.sampler = FieldSampler(self.train, self.emphasis)
+
+    def network(self) -> nn.Module:
+        """Build the bare network."""
+        raise NotImplementedError
+
+    def targets(self, patch: Patch) -> dict[str, np.ndarray]:
+        """Encode a crop as the arrays that the loss compares with."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Compute the scalar loss of a batch."""
+        raise NotImplementedError
+
+    def decode(self, maps: np.ndarray) -> np.ndarray:
+        """Decode raw maps (K, Y, X) to labels (Y, X)."""
+        raise NotImplementedError
+
+    def build(self) -> nn.Module:
+        """Build the network, taking over what ``init`` has of it; ValueError if that is nothing."""
+        model = self.network()
+        if self.init is not None:
+            own = model.state_dict()
+            known = {k: v for k, v in self.init.items() if k in own and v.shape == own[k].shape}
+            if not known:
+                raise ValueError("no weight of the network to start from fits this one")
+            model.load_state_dict(own | known)
+        return model
+
+    def draw_batch(self, n: int, seed: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Draw n augmented crops with their targets; the same for the same seed."""
+        crops = []
+        for k in range(n):
+            rng = np.random.default_rng((*seed, k))
+            if rng.random() < self.colour.blank:
+                patch = blank_patch(self.geometry.patch_px, rng)
+            else:
+                patch = draw_patch(*self.sampler.draw(rng), self.geometry, rng)
+            image = vary_intensity(patch.image, self.colour, rng).transpose(2, 0, 1)
+            trusted = patch.trusted.astype(np.float32)
+            crops.append({"image": image, "trusted": trusted, **self.targets(patch)})
+        return {name: np.stack([crop[name] for crop in crops]) for name in crops[0]}
+
+    def validate(self, model: nn.Module) -> float:
+        """Compute the mean F1 at IoU 0.5 over the middles of the validation fields."""
+        scores = []
+        for item in self.validation:
+            image, labels = crop_middle(item, self.validation_side_px)
+            pred = self.decode(run_padded(model, image))
+            scores.append(match_instances(labels, pred).f1)
+        return float(np.mean(scores)) if scores else 0.0
+
+
+def crop_middle(item: Field, side_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the middle of a field: image as float32, and labels."""
+    y0, x0 = (max(0, (side - side_px) // 2) for side in item.labels.shape)
+    box = (slice(y0, y0 + side_px), slice(x0, x0 + side_px))
+    return item.image[box].astype(np.float32), item.labels[box]
+
+
+@torch.no_grad()
+def run_padded(model: nn.Module, image: np.ndarray, multiple: int = 32) -> np.ndarray:
+    """Run a network over one image, mirrored up to a multiple of 32 pixels.
+
+    Parameters
+    ----------
+    model : Module
+        In evaluation mode, (N, 3, Y, X) to (N, K, Y, X).
+    image : (Y, X, 3) ndarray of float32
+        Normalised.
+    multiple : int
+        Of which both sides become.
+
+    Returns
+    -------
+    (K, Y, X) ndarray of float32
+        The raw maps of the image's own pixels.
+    """
+    height, width = image.shape[:2]
+    pad = ((0, -height % multiple), (0, -width % multiple), (0, 0))
+    padded = np.pad(image, pad, mode="symmetric")
+    device = next(model.parameters()).device
+    x = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy()).to(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        maps = model(x.contiguous(memory_format=torch.channels_last))
+    array: np.ndarray = maps[0, :, :height, :width].float().cpu().numpy()
+    return array
