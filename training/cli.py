@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         records = [r for r in list_records(args.data) if r.split == "train" and r.label]
         if not all(record.modality for record in records):
-            records = fill_modalities(records, load_router(args.weights))
+            records = fill_modalities(records, load_router(args.weights).route)
         for name in names:
             if not train_expert(name, records, args, stop):
                 return STOPPED

@@ -2,25 +2,31 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imaging.reading import open_image
-from router.router import Router
+from router.router import Route
 from training.data import Record
 
 logger = logging.getLogger(__name__)
 
 
-def fill_modalities(records: Sequence[Record], router: Router) -> list[Record]:
+def fill_modalities(
+    records: Sequence[Record], route: Callable[[NDArray[np.float32]], Route]
+) -> list[Record]:
     """Give the records without a modality the one that the router sees.
 
     Parameters
     ----------
     records : sequence of Record
         Of a data folder; the challenge's own layout names no modality.
-    router : Router
-        Fitted without labels, as the paper's section 2.2 asks.
+    route : callable
+        The router's: an overview (Y, X, C) to its route. It was fitted without labels, as the
+        paper's section 2.2 asks.
 
     Returns
     -------
@@ -38,9 +44,9 @@ def fill_modalities(records: Sequence[Record], router: Router) -> list[Record]:
             filled.append(record)
             continue
         with open_image(record.image) as image:
-            route = router.route(image.overview())
-        filled.append(replace(record, modality=route.modality, expert=route.expert))
-        found[route.modality] += 1
+            seen = route(image.overview())
+        filled.append(replace(record, modality=seen.modality, expert=seen.expert))
+        found[seen.modality] += 1
     if found:
         logger.info("routed: %s", ", ".join(f"{n} {name}" for name, n in found.most_common()))
     return filled

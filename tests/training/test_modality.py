@@ -8,13 +8,10 @@ from tests.training.folders import write_record
 from training.modality import fill_modalities
 
 
-class BrightIsBrightfield:
-    """A router by mean brightness."""
-
-    def route(self, overview):
-        if overview.mean() > 100:
-            return Route("brightfield", "unet_brightfield", {})
-        return Route("fluorescence", "cdnet_fluorescence", {})
+def route_by_brightness(overview):
+    if overview.mean() > 100:
+        return Route("brightfield", "unet_brightfield", {})
+    return Route("fluorescence", "cdnet_fluorescence", {})
 
 
 def test_only_records_without_a_modality_are_routed(tmp_path, caplog):
@@ -27,7 +24,7 @@ def test_only_records_without_a_modality_are_routed(tmp_path, caplog):
         replace(write_record(tmp_path, labels, "c", dark, modality="dic"), expert="kept"),
     ]
     with caplog.at_level(logging.INFO):
-        filled = fill_modalities(records, BrightIsBrightfield())
+        filled = fill_modalities(records, route_by_brightness)
     assert [r.modality for r in filled] == ["brightfield", "fluorescence", "dic"]
     assert [r.expert for r in filled] == ["unet_brightfield", "cdnet_fluorescence", "kept"]
     assert [r.image for r in filled] == [r.image for r in records]
