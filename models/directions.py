@@ -12,6 +12,9 @@ LabelArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 
 N_DIRECTIONS = 8
+# Weight of the direction difference map. The reference has 2; with networks trained as briefly as
+# the shipped ones that splits large cells: mean validation F1 was 0.574 with 2 and 0.626 with 1.
+DIFFERENCE_GAIN = 1.0
 POINT_SIGMA_PX = 2.0  # width of the Gaussian at each centre
 _RAYS = ((0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1))
 # class -> unit vector (y, x); class 0 is the background, class 1 + i points at -180 + 45 i degrees
@@ -168,7 +171,7 @@ def refine_boundary(
     -------
     (3, Y, X) ndarray of float32
         Scores, no longer probabilities: boundary becomes (P + E / 2) (1 + E) with
-        E = 2 DDM away from centres.
+        E = gain x DDM away from centres.
 
     Notes
     -----
@@ -179,7 +182,7 @@ def refine_boundary(
     weighted[0] *= mask_prob[0]
     difference = direction_difference(weighted.argmax(0))
     near_centre = ndimage.binary_dilation(point > 0.2)
-    extra = 2.0 * difference * ~near_centre
+    extra = DIFFERENCE_GAIN * difference * ~near_centre
     refined = mask_prob.copy()
     refined[2] = (refined[2] + 0.5 * extra) * (1.0 + extra)
     return refined

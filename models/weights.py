@@ -1,9 +1,9 @@
-"""Weight files: safetensors in half precision, verified before they are read."""
+"""Weight files: safetensors in half precision where it holds, verified before they are read."""
 
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 
 from manifest import WeightsError, verified_path
 
@@ -39,6 +39,8 @@ def read_weights(name: str, weights_dir: Path) -> dict[str, torch.Tensor]:
 def write_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
     """Write a network's state in half precision, complete or not at all.
 
+    A tensor with a value beyond half precision (a batch norm's variance, say) stays float32.
+
     Parameters
     ----------
     path : Path
@@ -49,15 +51,16 @@ def write_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
     Raises
     ------
     ValueError
-        If a value does not fit in half precision.
+        If a value is not finite.
     """
     halved = {}
     for name, value in state.items():
         tensor = value.detach().cpu().contiguous()
-        halved[name] = tensor.half() if tensor.is_floating_point() else tensor
-        if not bool(torch.isfinite(halved[name]).all()):
-            raise ValueError(f"{name} does not fit in half precision")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} holds values that are not finite; the training diverged")
+        half = tensor.half() if tensor.is_floating_point() else tensor
+        halved[name] = half if bool(torch.isfinite(half).all()) else tensor
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(halved, partial)
+    partial.write_bytes(save(halved))  # save_file would make it readable for its owner only
     partial.replace(path)

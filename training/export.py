@@ -46,7 +46,7 @@ def export_expert(
     Raises
     ------
     ValueError
-        If a weight does not fit in half precision.
+        If a weight is not finite.
     OSError
         If the folder cannot be written.
     """

@@ -99,8 +99,10 @@ def test_half_precision_changes_maps_by_its_rounding_only():
     assert np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
 
 
-def test_cuda_computes_in_float16():
-    assert half_type("cuda") is half_type("cuda:1") is torch.float16
+@pytest.mark.parametrize(("has_it", "expected"), [(True, torch.bfloat16), (False, None)])
+def test_gpus_compute_in_bfloat16_where_they_have_it(monkeypatch, has_it, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_it)
+    assert half_type("cuda") is half_type("cuda:1") is expected
 
 
 @pytest.mark.parametrize(
