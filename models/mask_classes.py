@@ -81,6 +81,28 @@ def encode_mask(labels: LabelArray) -> NDArray[np.uint8]:
     return mask
 
 
+def find_touching(labels: LabelArray, radius_px: int = INNER_PX) -> NDArray[np.bool_]:
+    """Find the pixels that have two different cells within a disc.
+
+    Parameters
+    ----------
+    labels : (Y, X) ndarray of int32
+        Ids below 2**24, 0 is background.
+    radius_px : int
+        Of the disc.
+
+    Returns
+    -------
+    (Y, X) ndarray of bool
+    """
+    ids = labels.astype(np.float32)
+    element = disc(radius_px)
+    highest = cv2.dilate(ids, element)
+    lowest = cv2.erode(np.where(ids > 0, ids, np.float32(2**24)), element)
+    touching: NDArray[np.bool_] = (highest > 0) & (lowest < highest)
+    return touching
+
+
 def decode_mask(prob: FloatArray, grow_px: int = INNER_PX) -> LabelArray:
     """Turn class probabilities into instances.
 

@@ -126,7 +126,7 @@ RECIPES: dict[str, Recipe] = {
     "cdnet_fluorescence": Recipe(
         network="cdnet",
         modalities=("fluorescence",),
-        loop=LoopSettings(steps=800, lr=1e-3, validate_every=200),
+        loop=LoopSettings(steps=1100, lr=1e-3, validate_every=100),
         colour=DYES,
         geometry=GeometrySettings(192, scale=(0.6, 1.5)),
         emphasis={"dsb2018_stage1_fluo": 2.0, "ctc_fluo_n2dh_sim": 0.7},

@@ -11,7 +11,7 @@ from models.directions import (
     ray_lengths,
     refine_boundary,
 )
-from models.mask_classes import encode_mask, mask_foreground
+from models.mask_classes import encode_mask, find_touching, mask_foreground
 from models.unet_vgg16 import decode_unet
 from tests.cells import draw_discs, draw_touching_pairs
 
@@ -44,6 +44,15 @@ def test_insides_of_touching_cells_do_not_touch():
             np.take(labels * inside, range(i, labels.shape[axis] - 1 + i), axis) for i in (0, 1)
         )
         assert not ((a > 0) & (b > 0) & (a != b)).any()
+
+
+def test_touching_is_where_two_cells_are_near():
+    labels = draw_discs((40, 90), [(20, 15, 10), (20, 36, 10), (20, 70, 10)])
+    touching = find_touching(labels)
+    assert touching[20, 24:27].all()
+    assert not touching[:, 45:].any()
+    assert not touching[:, :15].any()
+    assert not find_touching(np.zeros((8, 8), np.int32)).any()
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5])
