@@ -121,7 +121,7 @@ def decode_cdnet(maps: NDArray[np.float32]) -> NDArray[np.int32]:
         raise ValueError(f"wanted {N_MAPS} maps, got {maps.shape[0]}")
     mask_prob = softmax(maps[:N_MASK], axis=0)
     direction_prob = softmax(maps[N_MASK + 1 :], axis=0)
-    return decode_mask(refine_boundary(mask_prob, direction_prob, maps[N_MASK]))
+    return decode_mask(refine_boundary(mask_prob, direction_prob, maps[N_MASK]), split=True)
 
 
 class CDNetSegmenter(Segmenter):

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import expand_labels
+from skimage.morphology import h_maxima
+from skimage.segmentation import expand_labels, watershed
 
 from models.flows import renumber
 
@@ -15,6 +16,9 @@ BACKGROUND, INSIDE, BOUNDARY = 0, 1, 2
 INNER_PX = 2  # thickness of the boundary inside the cell (CDNet: eroded by a disc of 2)
 OUTER_PX = 1  # and outside
 SMALL_SHARE = 0.3  # a cell that would keep less of its area is eroded by 1 px only
+# A waist parts an object when both sides are deeper than it by this share of the object's depth,
+# and by this many pixels at least; chosen on validation (mean F1 0.768 without, 0.785 with).
+WAIST_SHARE, WAIST_PX = 0.2, 1.0
 MIN_AREA_PX = 20  # smaller insides are noise (CDNet)
 
 
@@ -103,7 +107,37 @@ def find_touching(labels: LabelArray, radius_px: int = INNER_PX) -> NDArray[np.b
     return touching
 
 
-def decode_mask(prob: FloatArray, grow_px: int = INNER_PX) -> LabelArray:
+def split_at_waists(seeds: LabelArray) -> LabelArray:
+    """Cut objects at their waists, by a watershed of the depth inside each object.
+
+    Parameters
+    ----------
+    seeds : (Y, X) ndarray of int32
+        Objects, 0 is background; no two touch.
+
+    Returns
+    -------
+    (Y, X) ndarray of int32
+        Every pixel of an object stays in some part of it.
+
+    Notes
+    -----
+    Depth is the distance to the outside over the object's own waist threshold, so that large
+    cells need deeper waists (CDNet's optional watershed normalises by object too).
+    """
+    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(seeds > 0), 1.0)
+    deepest = np.zeros(int(seeds.max(initial=0)) + 1)
+    np.maximum.at(deepest, seeds.ravel(), depth.ravel())
+    threshold = np.maximum(WAIST_SHARE * deepest, WAIST_PX)[seeds]
+    relative = np.where(seeds > 0, depth / threshold, 0.0)
+    markers, _ = ndimage.label((h_maxima(relative, 1.0) > 0) & (seeds > 0), np.ones((3, 3)))
+    parts: LabelArray = watershed(-relative, markers, mask=seeds > 0).astype(np.int32)
+    shallow = (seeds > 0) & (parts == 0)  # thin objects have no marker: they stay whole
+    parts[shallow] = seeds[shallow] + parts.max()
+    return renumber(parts)
+
+
+def decode_mask(prob: FloatArray, grow_px: int = INNER_PX, *, split: bool = False) -> LabelArray:
     """Turn class probabilities into instances.
 
     Parameters
@@ -112,6 +146,8 @@ def decode_mask(prob: FloatArray, grow_px: int = INNER_PX) -> LabelArray:
         Background, inside, boundary; any positive scale.
     grow_px : int
         How far instances grow back over the boundary class.
+    split : bool
+        Whether connected insides are cut at their waists.
 
     Returns
     -------
@@ -120,8 +156,11 @@ def decode_mask(prob: FloatArray, grow_px: int = INNER_PX) -> LabelArray:
         grown into the boundary class.
     """
     winner = prob.argmax(0)
-    seeds, _ = ndimage.label(winner == INSIDE)
-    return grow_seeds(fill_label_holes(seeds), winner != BACKGROUND, grow_px)
+    connected, _ = ndimage.label(winner == INSIDE)
+    seeds = fill_label_holes(connected)
+    if split and seeds.any():
+        seeds = split_at_waists(seeds)
+    return grow_seeds(seeds, winner != BACKGROUND, grow_px)
 
 
 def fill_label_holes(seeds: NDArray[np.integer], min_area_px: int = MIN_AREA_PX) -> LabelArray:

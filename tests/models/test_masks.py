@@ -11,7 +11,7 @@ from models.directions import (
     ray_lengths,
     refine_boundary,
 )
-from models.mask_classes import encode_mask, find_touching, mask_foreground
+from models.mask_classes import encode_mask, find_touching, mask_foreground, split_at_waists
 from models.unet_vgg16 import decode_unet
 from tests.cells import draw_discs, draw_touching_pairs
 
@@ -44,6 +44,23 @@ def test_insides_of_touching_cells_do_not_touch():
             np.take(labels * inside, range(i, labels.shape[axis] - 1 + i), axis) for i in (0, 1)
         )
         assert not ((a > 0) & (b > 0) & (a != b)).any()
+
+
+def test_a_waist_is_cut_and_a_dent_is_not():
+    pair = draw_discs((40, 60), [(20, 18, 11), (20, 36, 11)])
+    dented = draw_discs((40, 60), [(20, 24, 14), (20, 30, 14)])
+    for labels, n_parts in ((pair, 2), (dented, 1)):
+        merged = (labels > 0).astype(np.int32)
+        parts = split_at_waists(merged)
+        assert parts.max() == n_parts
+        np.testing.assert_array_equal(parts > 0, merged > 0)
+
+
+def test_separate_objects_stay_separate():
+    labels = draw_discs((60, 90), [(20, 20, 3), (20, 60, 15), (45, 20, 9)])
+    labels[50:52, 40:60] = 4  # thin
+    parts = split_at_waists(labels)
+    assert match_instances(labels, parts, 0.99).f1 == 1.0
 
 
 def test_touching_is_where_two_cells_are_near():
