@@ -88,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_phase": Recipe(
         network="cpnet",
         modalities=("phase",),
-        loop=_fine_tuning(400),
+        loop=_fine_tuning(250),
         colour=GREY,
         geometry=_CPNET_CROP,
         emphasis=_PHASE_EMPHASIS,
