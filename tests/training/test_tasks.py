@@ -6,12 +6,12 @@ import models.cpnet
 import models.vgg16
 from models.directions import encode_directions
 from models.flows import renumber
-from models.mask_classes import encode_mask
+from models.mask_classes import encode_mask, find_touching
 from tests.cells import draw_touching_pairs
 from tests.training.folders import make_field
-from training.augment import ColourSettings, GeometrySettings
+from training.augment import ColourSettings, GeometrySettings, Patch
 from training.cellpose_task import CellposeTask
-from training.mask_task import CDNetTask, UNetTask
+from training.mask_task import TOUCHING_WEIGHT, CDNetTask, UNetTask
 from training.patch_task import crop_middle, run_padded
 
 TASKS = [CellposeTask, UNetTask, CDNetTask]
@@ -172,7 +172,11 @@ def test_an_image_of_any_size_is_run_whole(shape):
 def test_targets_of_a_crop_are_those_of_its_cells(field):
     task = make_task(CDNetTask, field)
     labels = np.where(field.labels % 2, 3 * field.labels, 0).astype(np.int32)  # with gaps
-    patch = task.targets(type("Crop", (), {"labels": labels}))
+    trusted = np.ones(labels.shape, bool)
+    trusted[:8] = False
+    patch = task.targets(Patch(np.zeros((*labels.shape, 3)), labels, np.zeros(0), trusted))
+    weight = np.where(find_touching(labels), TOUCHING_WEIGHT, 1)
+    np.testing.assert_array_equal(patch["trusted"], trusted * weight)
     direction, point = encode_directions(renumber(labels))
     np.testing.assert_array_equal(patch["direction"], direction)
     np.testing.assert_array_equal(patch["point"], point)
