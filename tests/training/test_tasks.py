@@ -14,6 +14,8 @@ from training.cellpose_task import CellposeTask
 from training.mask_task import TOUCHING_WEIGHT, CDNetTask, UNetTask
 from training.patch_task import crop_middle, run_padded
 
+EMPTY = np.zeros(0, np.float32)
+
 TASKS = [CellposeTask, UNetTask, CDNetTask]
 
 
@@ -174,7 +176,7 @@ def test_targets_of_a_crop_are_those_of_its_cells(field):
     labels = np.where(field.labels % 2, 3 * field.labels, 0).astype(np.int32)  # with gaps
     trusted = np.ones(labels.shape, bool)
     trusted[:8] = False
-    patch = task.targets(Patch(np.zeros((*labels.shape, 3)), labels, np.zeros(0), trusted))
+    patch = task.targets(Patch(EMPTY, labels, EMPTY, trusted))
     weight = np.where(find_touching(labels), TOUCHING_WEIGHT, 1)
     np.testing.assert_array_equal(patch["trusted"], trusted * weight)
     direction, point = encode_directions(renumber(labels))
