@@ -9,36 +9,16 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.listing import ImageError
+
+__all__ = ["ImageError"]  # passed on; the other names are this module's own
+
 Box = tuple[int, int, int, int]  # (y0, x0, y1, x1), half-open
 Pixels = NDArray[Any]
 
 OVERVIEW_BAND_BYTES = 64 * 2**20  # rows of a slide that are averaged at once
 MAX_DECODED_BYTES = 8 * 2**30  # largest array a file may ask for in one piece; hosts have 28 GB
-
-
-class ImageError(Exception):
-    """A file that cannot be read or written: one line with its name, the reason and the remedy."""
-
-    @classmethod
-    def about(cls, path: Path, reason: object, remedy: str) -> "ImageError":
-        """Build the one-line message ``NAME: reason; remedy``.
-
-        Parameters
-        ----------
-        path : Path
-            The file; only its name is shown.
-        reason : object
-            What is wrong; an exception's text is put on one line.
-        remedy : str
-            What the user can do about it.
-
-        Returns
-        -------
-        ImageError
-            To be raised by the caller.
-        """
-        said = " ".join(str(reason).split()) or type(reason).__name__
-        return cls(f"{path.name}: {said}; {remedy}")
+MAX_PIXELS = 2**40  # a million squared; the largest slides known have some 10^11
 
 
 class Image(Protocol):
@@ -56,8 +36,12 @@ class Image(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels, the file's own (bool becomes uint8)."""
 
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres a pixel at the opened level; None if the file does not tell."""
+
     def read(self, box: Box) -> Pixels:
-        """Read a region that lies inside the image: ``(y1 - y0, x1 - x0, C)``."""
+        """Read a region that lies inside the image: ``(y1 - y0, x1 - x0, C)``; thread-safe."""
 
     def overview(self, side_px: int = 1024) -> NDArray[np.float32]:
         """Reduce the whole image to local means, longest side at most ``side_px``."""
@@ -136,11 +120,15 @@ class SourceImage:
         Smaller versions of the same image (pyramid levels), used for overviews only.
     release : callable
         Called on closing, after the sources are closed.
+    mpp : float, optional
+        Micrometres a pixel.
+    check : callable
+        Called after regions were read; raises ImageError if the file changed since it was opened.
 
     Raises
     ------
     ImageError
-        If there are no pixels, or they are complex or no numbers at all.
+        If there are no pixels, more than :data:`MAX_PIXELS`, or they are complex or no numbers.
     """
 
     def __init__(
@@ -149,10 +137,17 @@ class SourceImage:
         source: PixelSource,
         reduced: tuple[PixelSource, ...] = (),
         release: Callable[[], None] = lambda: None,
+        *,
+        mpp: float | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         height, width, n_stored = source.shape
-        if 0 in source.shape:
+        if min(source.shape) < 1:
             raise ImageError.about(path, "has no pixels", "export it again")
+        if height * width > MAX_PIXELS:
+            raise ImageError.about(
+                path, f"claims {height} x {width} pixels", "check the file: no slide is so large"
+            )
         if source.dtype.kind not in "buif":
             raise ImageError.about(
                 path,
@@ -160,6 +155,7 @@ class SourceImage:
                 "save it as 8-bit, 16-bit or float",
             )
         self.path = path
+        self.mpp = mpp
         self.shape: tuple[int, int, int] = (height, width, 1 if n_stored == 1 else 3)
         self.dtype: np.dtype[Any] = np.dtype(
             np.uint8 if source.dtype.kind == "b" else source.dtype.newbyteorder("=")
@@ -167,6 +163,8 @@ class SourceImage:
         self._source = source
         self._reduced = reduced
         self._release = release
+        self._check = check
+        self._closed = False
 
     def read(self, box: Box) -> Pixels:
         """Read a region.
@@ -186,12 +184,12 @@ class SourceImage:
         ValueError
             If the box is empty or leaves the image, or the image is closed.
         ImageError
-            If the file's data cannot be decoded.
+            If the file's data cannot be decoded, or the file changed since it was opened.
         """
         y0, x0, y1, x1 = box
         if not (0 <= y0 < y1 <= self.shape[0] and 0 <= x0 < x1 <= self.shape[1]):
             raise ValueError(f"wanted a non-empty box inside {self.shape[:2]}, got {box}")
-        return self._uniform(self._source.read(box))
+        return self._read(self._source, box)
 
     def overview(self, side_px: int = 1024) -> NDArray[np.float32]:
         """Reduce the whole image by an integer factor, each pixel the mean of its block.
@@ -205,8 +203,10 @@ class SourceImage:
         -------
         (y, x, C) ndarray of float32
             Local means in the image's own units; the image itself if it is small enough.
-            Blocks cut by the lower or right edge are averaged over what they have. A pyramid
-            level that is still at least ``side_px`` long stands in for the full image.
+            Blocks cut by the lower or right edge are averaged over what they have. The smallest
+            pyramid level that is still at least ``side_px`` long stands in for the full image,
+            or else the largest one, if it is longer than half of that (as reducing by an integer
+            may give, too).
 
         Raises
         ------
@@ -221,16 +221,16 @@ class SourceImage:
         """
         if side_px < 1:
             raise ValueError(f"side_px must be at least 1, got {side_px}")
-        fitting = [s for s in self._reduced if max(s.shape[:2]) >= side_px]
-        source = min(fitting, key=lambda s: s.shape[0], default=self._source)
+        source = self._overview_source(side_px)
         return _block_means(
-            lambda box: self._uniform(source.read(box)),
+            lambda box: self._read(source, box),
             (source.shape[0], source.shape[1], self.shape[2]),
             side_px,
         )
 
     def close(self) -> None:
         """Release the file; regions can no longer be read."""
+        self._closed = True
         for source in (self._source, *self._reduced):
             source.close()
         self._release()
@@ -245,6 +245,31 @@ class SourceImage:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _overview_source(self, side_px: int) -> PixelSource:
+        """Choose the cheapest level that an overview of this size can come from."""
+        longest = {max(source.shape[:2]): source for source in self._reduced}
+        fitting = [side for side in longest if side >= side_px]
+        if fitting:
+            return longest[min(fitting)]
+        largest = max(longest, default=0)
+        return longest[largest] if largest > side_px / 2 else self._source
+
+    def _read(self, source: PixelSource, box: Box) -> Pixels:
+        """Read a region of one source, made uniform; what came from a changed file is refused."""
+        if self._closed:
+            raise ValueError("the image is closed")
+        try:
+            stored = source.read(box)
+        except (ImageError, OSError, ValueError) as error:
+            self._check()  # the better explanation, if it is one
+            if isinstance(error, ImageError):
+                raise
+            raise ImageError.about(
+                self.path, f"cannot be read ({error})", "copy or export it again"
+            ) from error
+        self._check()
+        return self._uniform(stored)
 
     def _uniform(self, stored: Pixels) -> Pixels:
         """Bring stored pixels (Y, X, K) to the image's channels and values."""

@@ -126,7 +126,12 @@ def write_overlay(
 
 
 def _nearest(n_full: int, n_reduced: int) -> NDArray[np.int64]:
-    """Index of the full axis nearest to each step of the reduced one."""
-    step = n_full / n_reduced if n_full % n_reduced == 0 else math.ceil(n_full / n_reduced)
+    """Index of the full axis nearest to each step of the reduced one.
+
+    Blocks of a whole number of pixels have a last one that may be cut; anything else comes from
+    a pyramid level, whose steps are a fraction.
+    """
+    whole = math.ceil(n_full / n_reduced)
+    step = whole if math.ceil(n_full / whole) == n_reduced else n_full / n_reduced
     centres = ((np.arange(n_reduced) + 0.5) * step).astype(np.int64)
     return np.minimum(centres, n_full - 1)

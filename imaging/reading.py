@@ -1,22 +1,22 @@
-"""Open any supported image file, and list the images of a folder."""
+"""Open any supported image file."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.image import Box, Image, ImageError, SourceImage
+from imaging.image import Box, Image, SourceImage
+from imaging.levels import Level, LevelChoice, open_levels
+from imaging.listing import SUFFIXES, ImageError, ImageList, is_ome_zarr, list_images
+from imaging.ome_zarr import open_ome_zarr
 from imaging.raster import open_bmp, open_jpeg, open_png
 from imaging.tiff import open_tiff
 
 __all__ = ["SUFFIXES", "Box", "Image", "ImageError", "ImageList", "list_images", "open_image"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
 # First bytes of a file -> its reader. Files are told apart by content: names lie.
-_READERS: tuple[tuple[bytes, Callable[[Path], SourceImage]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", open_png),
-    (b"\xff\xd8\xff", open_jpeg),
-    (b"BM", open_bmp),
+_READERS: tuple[tuple[bytes, Callable[[Path, LevelChoice], SourceImage]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", lambda path, choice: _one_level(open_png(path), choice)),
+    (b"\xff\xd8\xff", lambda path, choice: _one_level(open_jpeg(path), choice)),
+    (b"BM", lambda path, choice: _one_level(open_bmp(path), choice)),
     (b"II*\0", open_tiff),
     (b"MM\0*", open_tiff),
     (b"II+\0", open_tiff),  # BigTIFF
@@ -24,76 +24,43 @@ _READERS: tuple[tuple[bytes, Callable[[Path], SourceImage]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class ImageList:
-    """The files of a folder, each tuple sorted by name.
-
-    Attributes
-    ----------
-    images : tuple of Path
-        Files with one of the :data:`SUFFIXES`, in any case.
-    unsupported : tuple of Path
-        All other files, to be reported.
-    """
-
-    images: tuple[Path, ...]
-    unsupported: tuple[Path, ...]
-
-
-def list_images(folder: Path) -> ImageList:
-    """List the image files of a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Sub-folders are not entered; hidden files (``.name``) are ignored.
-
-    Returns
-    -------
-    ImageList
-        Both tuples are empty for an empty folder.
-
-    Raises
-    ------
-    ImageError
-        If the folder does not exist, is a file, or cannot be listed.
-    """
-    if not folder.is_dir():
-        reason = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise ImageError.about(folder, reason, "give a folder of images")
-    try:
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    except OSError as error:
-        raise ImageError.about(
-            folder, f"cannot be listed ({error.strerror})", "check its permissions"
-        ) from None
-    visible = [path for path in entries if not path.name.startswith(".") and not path.is_dir()]
-    images = [path for path in visible if _looks_like_image(path)]
-    return ImageList(tuple(images), tuple(path for path in visible if path not in set(images)))
-
-
-def open_image(path: Path) -> Image:
+def open_image(path: Path, level: int | None = None, mpp: float | None = None) -> Image:
     """Open an image file of any supported kind.
 
     Parameters
     ----------
     path : Path
-        PNG, JPEG, BMP or TIFF, told apart by content. Of a file with several pages, depths or
-        times the first plane is read, with a warning in the log.
+        PNG, JPEG, BMP or TIFF (slides among them), told apart by content, or an OME-Zarr folder.
+        Of a file with several pages, depths or times the first plane is read, with a warning in
+        the log.
+    level : int, optional
+        Pyramid level to open, 0 (the default) for the full resolution.
+    mpp : float, optional
+        Open the coarsest level with at most so many micrometres a pixel instead; the full
+        resolution, with a warning, if even that is coarser.
 
     Returns
     -------
     Image
         One or three channels: two become ``(c0, c1, 0)``, of more the first three are kept,
         alpha is dropped, palettes become RGB, EXIF orientation is ignored. Regions of tiled,
-        striped and uncompressed TIFFs are decoded on demand, so that memory does not depend on
-        the size of the slide. Close it after use; it is a context manager.
+        striped and uncompressed TIFFs and of OME-Zarr are decoded on demand, so that memory does
+        not depend on the size of the slide. Its shape and ``mpp`` are those of the opened level;
+        coarser levels serve overviews. Regions may be read from several threads. Close it after
+        use; it is a context manager.
 
     Raises
     ------
     ImageError
-        If the file is missing, empty, truncated, damaged or of an unsupported kind.
+        If the file is missing, empty, truncated, damaged or of an unsupported kind, has no such
+        level, or does not tell its pixel size where ``mpp`` asks for it. Reading a region raises
+        it too, if the data are damaged or the file changed since it was opened.
+    ValueError
+        If both level and mpp are given, or one is out of range.
     """
+    choice = LevelChoice(level, mpp)
+    if is_ome_zarr(path):
+        return open_ome_zarr(path, choice)
     try:
         with path.open("rb") as stream:
             head = stream.read(8)
@@ -101,7 +68,7 @@ def open_image(path: Path) -> Image:
             raise ImageError.about(path, "the file is empty", "copy or export it again")
         for signature, reader in _READERS:
             if head.startswith(signature):
-                return reader(path)
+                return reader(path, choice)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ImageError.about(
@@ -112,6 +79,7 @@ def open_image(path: Path) -> Image:
     )
 
 
-def _looks_like_image(path: Path) -> bool:
-    """Tell by name; a pipe or device is none, a dangling link fails later with its own error."""
-    return path.suffix.lower() in SUFFIXES and (path.is_file() or path.is_symlink())
+def _one_level(image: SourceImage, choice: LevelChoice) -> SourceImage:
+    """Refuse a resolution that an image without a pyramid does not have."""
+    open_levels(image.path, [Level(image.shape[:2], image)], choice)
+    return image

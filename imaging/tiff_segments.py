@@ -2,19 +2,19 @@
 
 import struct
 import zlib
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imaging.chunks import ChunkedSource
 from imaging.image import Box, ImageError, Pixels, PixelSource, check_decoded_size
-
-CACHE_BYTES = 256 * 2**20  # decoded segments kept: a row of tiles across a 100,000 px wide slide
-_DAMAGED = "the file is damaged or incomplete: copy or export it again"
+from imaging.tiff_checks import DAMAGED, check_segment_header, check_segments
+from imaging.watched import WatchedFile, WatchedFiles
 
 _JPEG = (6, 7, 33007, 34892)  # TIFF compression codes whose segments need shared tables
+_APERIO_YCBCR = 33003  # JPEG 2000 of luminance and colour differences, which tifffile leaves as is
 
 # What tifffile and imagecodecs raise on damaged or unknown data
 DECODING_ERRORS = (
@@ -26,6 +26,8 @@ DECODING_ERRORS = (
     AttributeError,
     RuntimeError,  # includes the imagecodecs errors
     ImportError,  # imagecodecs built without a codec
+    AssertionError,  # tifffile's own, on scanners' files without the tags they should have
+    SyntaxError,  # XML that cannot be parsed
     struct.error,
     zlib.error,
     MemoryError,
@@ -48,7 +50,16 @@ class PlaneLayout:
     n_channels: int
 
 
-class SegmentSource:
+@dataclass(frozen=True)
+class _PageData:
+    """Where the segments of one page lie, and what their decoder wants to know."""
+
+    file: WatchedFile
+    page: Any
+    options: dict[str, Any]
+
+
+class SegmentSource(ChunkedSource):
     """Pixels of TIFF pages, decoded tile by tile or strip by strip.
 
     Parameters
@@ -56,104 +67,79 @@ class SegmentSource:
     path : Path
         The file, for messages.
     layout : PlaneLayout
-        Pages of equal shape, of files that stay open as long as regions are read.
+        Pages of equal shape.
+    files : WatchedFiles
+        The files they lie in, open as long as regions are read.
+
+    Raises
+    ------
+    ValueError
+        If the pages are no planes.
+    ImageError
+        If the file does not hold what its header claims.
 
     Notes
     -----
-    Recently used segments are kept, up to :data:`CACHE_BYTES`, so that tiles of a network which
-    overlap segments do not decode them again. A segment is always decoded whole: a compressed
-    file with a single strip takes the memory of the image.
+    A compressed file with a single strip takes the memory of the image.
     """
 
-    def __init__(self, path: Path, layout: PlaneLayout) -> None:
+    def __init__(self, path: Path, layout: PlaneLayout, files: WatchedFiles) -> None:
         page = layout.pages[0].keyframe
         if page.axes not in ("YX", "YXS", "SYX") or page.imagedepth > 1:
             raise ValueError(f"wanted pages with axes YX, YXS or SYX, got {page.axes}")
+        shape = (int(page.imagelength), int(page.imagewidth), layout.n_channels)
+        dtype = np.dtype(page.dtype)
+        super().__init__(shape, dtype, _chunk_yx(page))
         self._path = path
-        self._pages = layout.pages
-        self._cache: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
-        self._cache_bytes = 0
         self._separate = page.axes == "SYX"
-        self._chunk_yx = _chunk_yx(page)
-        self._grid_yx = (
-            -(-page.imagelength // self._chunk_yx[0]),
-            -(-page.imagewidth // self._chunk_yx[1]),
-        )
-        self.shape: tuple[int, int, int] = (page.imagelength, page.imagewidth, layout.n_channels)
-        self.dtype: np.dtype[Any] = np.dtype(page.dtype)
-        check_decoded_size(
-            path, self._chunk_yx[0] * self._chunk_yx[1] * page.samplesperpixel * self.dtype.itemsize
-        )
-
-    def read(self, box: Box) -> Pixels:
-        """Read a region: ``(y1 - y0, x1 - x0, n_channels)``; ImageError on damaged data."""
-        y0, x0, y1, x1 = box
-        region = np.zeros((y1 - y0, x1 - x0, self.shape[2]), self.dtype)
-        for i in range(y0 // self._chunk_yx[0], -(-y1 // self._chunk_yx[0])):
-            for j in range(x0 // self._chunk_yx[1], -(-x1 // self._chunk_yx[1])):
-                self._copy_segment(region, box, i, j)
-        return region
-
-    def close(self) -> None:
-        """Forget the decoded segments."""
-        self._cache.clear()
-        self._cache_bytes = 0
-
-    def _copy_segment(self, region: Pixels, box: Box, i: int, j: int) -> None:
-        """Copy what row i, column j of the grid of segments has of a box into the region."""
-        y0, x0, y1, x1 = box
-        top, left = i * self._chunk_yx[0], j * self._chunk_yx[1]
-        ys = slice(max(y0, top), min(y1, top + self._chunk_yx[0]))
-        xs = slice(max(x0, left), min(x1, left + self._chunk_yx[1]))
-        for pixels, channel in self._segments_at(i, j):
-            part = pixels[ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
-            n_used = min(part.shape[2], self.shape[2] - channel)
-            region[
-                ys.start - y0 : ys.stop - y0,
-                xs.start - x0 : xs.stop - x0,
-                channel : channel + n_used,
-            ] = part[:, :, :n_used]
-
-    def _segments_at(self, i: int, j: int) -> list[tuple[Pixels, int]]:
-        """Decode the segments at one place of the grid, each with its first channel."""
-        index = i * self._grid_yx[1] + j
+        self._grid_yx = (-(-shape[0] // self._chunk_yx[0]), -(-shape[1] // self._chunk_yx[1]))
+        n_samples = 1 if self._separate else int(page.samplesperpixel)
+        segment_bytes = self._chunk_yx[0] * self._chunk_yx[1] * n_samples * dtype.itemsize
+        check_decoded_size(path, segment_bytes)
+        self._pages = [
+            _PageData(files.get(Path(one.parent.filehandle.path)), one, _decoder_options(one))
+            for one in layout.pages
+        ]
         n_segments = self._grid_yx[0] * self._grid_yx[1]
-        if self._separate:
-            return [
-                (self._segment(0, channel * n_segments + index), channel)
+        n_expected = n_segments * (int(page.samplesperpixel) if self._separate else 1)
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else 1  # 5, 6, 5
+        stored_bytes = segment_bytes // dtype.itemsize * bits // 8
+        sizes = [data.file.size for data in self._pages]
+        check_segments(path, layout.pages, n_expected, stored_bytes, sizes)
+        page.init_decode()  # its first use is not safe in several threads
+
+    def _decode(self, row: int, column: int) -> Pixels:
+        """Decode the segments at one place of the grid, their channels beside each other."""
+        index = row * self._grid_yx[1] + column
+        if not self._separate:
+            parts = [self._decode_segment(data, index) for data in self._pages]
+        else:
+            n_segments = self._grid_yx[0] * self._grid_yx[1]
+            parts = [
+                self._decode_segment(self._pages[0], channel * n_segments + index)
                 for channel in range(self.shape[2])
             ]
-        return [(self._segment(n, index), n) for n in range(len(self._pages))]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
-    def _segment(self, n: int, index: int) -> Pixels:
-        """Return a decoded segment (Y, X, samples) of page n, from the cache if it is there."""
-        key = (n, index)
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        pixels = self._decode(n, index)
-        self._cache[key] = pixels
-        self._cache_bytes += pixels.nbytes
-        while self._cache_bytes > CACHE_BYTES and len(self._cache) > 1:
-            self._cache_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return pixels
-
-    def _decode(self, n: int, index: int) -> Pixels:
+    def _decode_segment(self, data: _PageData, index: int) -> Pixels:
         """Read and decode one segment; ImageError if it is damaged or incomplete."""
-        page = self._pages[n]
+        keyframe = data.page.keyframe
         try:
-            data = _read_bytes(page, index)
-            decoded, _, shape = page.keyframe.decode(data, index, **_decoder_options(page))
+            encoded = _read_bytes(data, index)
+            if encoded is not None:
+                header = data.options.get("jpegheader") or encoded
+                check_segment_header(header, int(keyframe.compression), *self._chunk_yx)
+            decoded, _, shape = keyframe.decode(encoded, index, **data.options)
         except DECODING_ERRORS as error:
-            raise ImageError.about(self._path, f"cannot be decoded ({error})", _DAMAGED) from None
+            raise ImageError.about(self._path, f"cannot be decoded ({error})", DAMAGED) from None
         rows = self._chunk_yx[0]
         wanted = min(rows, self.shape[0] - (index // self._grid_yx[1] % self._grid_yx[0]) * rows)
         if shape[1] < wanted:
-            raise ImageError.about(self._path, "is truncated: rows are missing", _DAMAGED)
+            raise ImageError.about(self._path, "is truncated: rows are missing", DAMAGED)
         if decoded is None:  # a sparse file leaves out empty segments
-            return np.full(shape[1:], page.keyframe.nodata, self.dtype)
+            return np.full(shape[1:], keyframe.nodata, self.dtype)
         pixels: Pixels = decoded[0]
-        return pixels
+        return _ycbcr_to_rgb(pixels) if keyframe.compression == _APERIO_YCBCR else pixels
 
 
 class PaletteSource:
@@ -187,21 +173,20 @@ class PaletteSource:
 def _chunk_yx(page: Any) -> tuple[int, int]:
     """Rows and columns of a tile or strip."""
     if page.is_tiled:
-        return int(page.tilelength), int(page.tilewidth)
-    return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
+        chunk = int(page.tilelength), int(page.tilewidth)
+    else:
+        chunk = min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
+    if min(chunk) < 1:
+        raise ValueError(f"wanted tiles or strips with pixels, got {chunk}")
+    return chunk
 
 
-def _read_bytes(page: Any, index: int) -> bytes | None:
+def _read_bytes(data: _PageData, index: int) -> bytes | None:
     """Read the encoded bytes of a segment; None where a sparse file has none."""
-    offset, n_bytes = page.dataoffsets[index], page.databytecounts[index]
+    offset, n_bytes = data.page.dataoffsets[index], data.page.databytecounts[index]
     if offset == 0 or n_bytes == 0:
         return None
-    stream = page.parent.filehandle
-    stream.seek(offset)
-    data: bytes = stream.read(n_bytes)
-    if len(data) < n_bytes:
-        raise ValueError(f"the file ends inside segment {index}")
-    return data
+    return data.file.read(offset, n_bytes)
 
 
 def _decoder_options(page: Any) -> dict[str, Any]:
@@ -209,3 +194,19 @@ def _decoder_options(page: Any) -> dict[str, Any]:
     if page.keyframe.compression not in _JPEG:
         return {}
     return {"jpegtables": page.jpegtables, "jpegheader": page.keyframe.jpegheader}
+
+
+def _ycbcr_to_rgb(pixels: Pixels) -> Pixels:
+    """Convert 8-bit luminance and colour differences (Y, X, 3) to RGB, by JFIF's formula."""
+    luminance, blue, red = np.moveaxis(pixels[:, :, :3].astype(np.float32), 2, 0)
+    blue -= 128
+    red -= 128
+    rgb = np.stack(
+        (
+            luminance + 1.402 * red,
+            luminance - 0.344136 * blue - 0.714136 * red,
+            luminance + 1.772 * blue,
+        ),
+        axis=2,
+    )
+    return np.clip(np.rint(rgb), 0, 255).astype(pixels.dtype)

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,54 +11,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from imaging.image import ImageError
+from imaging.listing import ImageError, find_name_clashes, output_name
 
-LABEL_SUFFIX = "_label.tiff"  # the organisers' rule
+__all__ = ["find_name_clashes", "output_name", "replacing", "write_labels"]
+
 ZLIB_LEVEL = 6  # zlib's own default
 STRIP_BYTES = 2**18  # size of a strip before compression; tifffile's default
 CLASSIC_TIFF_BYTES = 2**32 - 2**25  # beyond, offsets may not fit into 32 bits
-
-
-def output_name(path: Path) -> str:
-    """Name the label image of an image.
-
-    Parameters
-    ----------
-    path : Path
-        The image; only its name counts.
-
-    Returns
-    -------
-    str
-        The name up to its FIRST dot, and ``_label.tiff``: the organisers' rule, so that
-        ``a.b.png`` becomes ``a_label.tiff``.
-    """
-    return path.name.split(".")[0] + LABEL_SUFFIX
-
-
-def find_name_clashes(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """Find images whose label images would have one name.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        Images that are to be written into one folder.
-
-    Returns
-    -------
-    list of (Path, Path)
-        For every path whose name is taken, the one that came first and this one. Names that
-        differ in case only clash as well, since some file systems do not tell them apart.
-    """
-    first: dict[str, Path] = {}
-    clashes: list[tuple[Path, Path]] = []
-    for path in paths:
-        name = output_name(path).lower()
-        if name in first:
-            clashes.append((first[name], path))
-        else:
-            first[name] = path
-    return clashes
 
 
 def write_labels(path: Path, labels: NDArray[np.integer[Any]], n_labels: int) -> None:

@@ -1,7 +1,10 @@
 """Overlays: outlines are the instances' outermost pixels; everything else is the image."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as PillowImage
 
 from imaging.overlay import draw_overlay, find_outlines, write_overlay
@@ -57,3 +60,21 @@ def test_written_overlays_are_reduced(tmp_path, side_px):
     with PillowImage.open(tmp_path / "overlay.png") as written:
         assert (written.height, written.width) == overview_yx
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "overlay.png"]
+
+
+def test_outlines_lie_right_on_a_pyramid_of_odd_sizes(tmp_path):
+    full = np.zeros((203, 301), np.uint8)
+    full[100:150, 200:250] = 200
+    options: dict[str, Any] = {"tile": (16, 16), "photometric": "minisblack"}
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as writer:
+        writer.write(full, subifds=1, metadata=None, **options)
+        writer.write(full[:202:2, :300:2], subfiletype=1, metadata=None, **options)
+    labels = (full > 0).astype(np.int32)
+    with open_image(tmp_path / "slide.tif") as image:
+        write_overlay(tmp_path / "overlay.png", image, labels, side_px=150)
+    with PillowImage.open(tmp_path / "overlay.png") as opened:
+        drawn = np.asarray(opened).astype(int)
+    assert drawn.shape == (101, 150, 3)
+    coloured = np.argwhere(drawn.max(axis=2) != drawn.min(axis=2))
+    np.testing.assert_allclose(coloured.min(axis=0), (50, 100), atol=1)
+    np.testing.assert_allclose(coloured.max(axis=0), (74, 124), atol=1)

@@ -71,7 +71,9 @@ def test_a_pyramid_level_stands_in_for_the_full_image(tmp_path, caplog, in_subif
     with open_image(path) as image:
         assert image.shape == full.shape
         np.testing.assert_array_equal(image.read((5, 6, 70, 80)), full[5:70, 6:80])
-        assert (image.overview(200) > 4).any()  # the largest level has 160 px only: too small
+        assert (image.overview(320) > 4).any()  # the largest level has half of that: too small
+        assert (image.overview(319) == 2).all()
+        assert (image.overview(200) == 2).all()  # as long as a full image reduced by 2
         assert (image.overview(160) == 2).all()
         assert (image.overview(81) == 2).all()
         assert (image.overview(80) == 4).all()
@@ -81,7 +83,7 @@ def test_a_pyramid_level_stands_in_for_the_full_image(tmp_path, caplog, in_subif
 
 def test_memory_does_not_grow_with_the_slide(tmp_path, monkeypatch):
     monkeypatch.setattr(image_module, "OVERVIEW_BAND_BYTES", 2**20)
-    monkeypatch.setattr("imaging.tiff_segments.CACHE_BYTES", 2**20)
+    monkeypatch.setattr("imaging.chunks.CACHE_BYTES", 2**20)
     path = tmp_path / "slide.tif"
     tile = np.arange(256 * 256, dtype=np.uint8).reshape(256, 256)
     rows, columns = 6000, 4000  # 24 MB
