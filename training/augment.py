@@ -1,7 +1,7 @@
-"""Augmentation: geometry of image and targets together, then intensities."""
+"""Augmentation of geometry, image and targets together; intensities are another file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from training.fields import Field
 
 FloatArray = NDArray[np.float32]
+
+REACH_MARGIN_PX = 8.0  # around a crop, for the blur before it is reduced
+MARGIN_REACH_PX = 448.0  # reach up to which that is enough; the blur grows with the reach
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,21 @@ class GeometrySettings:
         Any angle, or multiples of 90 degrees only.
     mosaic : float
         Probability that a field smaller than the crop is laid beside others of its data set.
+    wide_share : float
+        Probability that the zoom comes from ``wide_scale`` instead of ``scale``.
+    wide_scale : (float, float)
+        Range of the zooms of unseen microscopes, drawn evenly in its logarithm.
+    mosaic_zoom : float
+        Pieces of a mosaic are each magnified or reduced by up to this factor; 1 for none.
     """
 
     patch_px: int
     scale: tuple[float, float] = (0.7, 1.4)
     rotate: bool = True
     mosaic: float = 0.9
+    wide_share: float = 0.0
+    wide_scale: tuple[float, float] = (0.25, 4.0)
+    mosaic_zoom: float = 1.0
 
 
 def draw_patch(
@@ -76,21 +88,55 @@ def draw_patch(
     Patch
         Outside of the field the image is mirrored and nothing is trusted.
     """
-    zoom = float(np.exp(rng.uniform(*np.log(settings.scale))))
+    zoom = _draw_zoom(settings, rng)
     reach = settings.patch_px / zoom
     if max(field.labels.shape) < reach and len(peers) > 1 and rng.random() < settings.mosaic:
-        field = lay_mosaic(field, peers, round(1.3 * reach), rng)
-    height, width = field.labels.shape
+        field = lay_mosaic(field, peers, round(1.3 * reach), rng, settings.mosaic_zoom)
     angle = rng.uniform(0, 2 * np.pi) if settings.rotate else rng.integers(4) * np.pi / 2
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     # forward map of (x, y): rotate, mirror x, zoom
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos * mirror, -sin], [sin * mirror, cos]])
     focus = _draw_focus(field, reach, rng)
+    field, corner = _cut_around(field, focus, reach)
     matrix = np.zeros((2, 3))
     matrix[:, :2] = zoom * turn
-    matrix[:, 2] = settings.patch_px / 2 - zoom * (turn @ focus)
-    size = (settings.patch_px, settings.patch_px)
+    matrix[:, 2] = settings.patch_px / 2 - zoom * (turn @ (focus - corner))
+    return _warp(field, matrix, turn.astype(np.float32), (settings.patch_px, settings.patch_px))
+
+
+def _draw_zoom(settings: GeometrySettings, rng: np.random.Generator) -> float:
+    """Draw the zoom of a crop."""
+    is_wide = settings.wide_share and rng.random() < settings.wide_share
+    scale = settings.wide_scale if is_wide else settings.scale
+    return float(np.exp(rng.uniform(*np.log(scale))))
+
+
+def _cut_around(
+    field: Field, focus: NDArray[np.float64], reach: float
+) -> tuple[Field, NDArray[np.float64]]:
+    """Cut what a crop around ``focus`` (x, y) can see, turned anyhow; also its (x, y) corner."""
+    radius = reach * np.sqrt(0.5) + REACH_MARGIN_PX * max(1.0, reach / MARGIN_REACH_PX)
+    (height, width), (x, y) = field.labels.shape, focus
+    y0, x0 = max(0, int(y - radius)), max(0, int(x - radius))
+    y1, x1 = min(height, int(y + radius) + 1), min(width, int(x + radius) + 1)
+    box = (slice(y0, y1), slice(x0, x1))
+    flow = field.flow[:, *box] if field.flow.size else field.flow
+    seen = replace(
+        field,
+        image=field.image[box],
+        labels=field.labels[box],
+        trusted=field.trusted[box],
+        flow=flow,
+    )
+    return seen, np.array([x0, y0], np.float64)
+
+
+def _warp(
+    field: Field, matrix: NDArray[np.float64], turn: FloatArray, size: tuple[int, int]
+) -> Patch:
+    """Apply an affine map (its rotation and mirror alone are ``turn``) to a field."""
+    zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     # warpAffine has no area mode: shrink first where it would alias
     image = field.image.astype(np.float32)
     if zoom < 0.6:
@@ -102,11 +148,11 @@ def draw_patch(
     labels = cv2.warpAffine(field.labels.astype(np.float32), matrix, size, **nearest)
     trusted = cv2.warpAffine(field.trusted.astype(np.uint8), matrix, size, **nearest) > 0
     flow = np.zeros((2, *size), np.float32)
-    if field.flow.shape[1:] == (height, width):
+    if field.flow.shape[1:] == field.labels.shape:
         warped = cv2.warpAffine(
             field.flow.transpose(1, 2, 0).astype(np.float32), matrix, size, **nearest
         )
-        xy = warped[:, :, ::-1] @ turn.T.astype(np.float32)
+        xy = warped[:, :, ::-1] @ turn.T
         flow = np.ascontiguousarray(xy[:, :, ::-1].transpose(2, 0, 1))
     return Patch(image, labels.astype(np.int32), flow, trusted)
 
@@ -121,9 +167,13 @@ def _draw_focus(field: Field, reach: float, rng: np.random.Generator) -> NDArray
 
 
 def lay_mosaic(
-    first: Field, peers: Sequence[Field], side_px: int, rng: np.random.Generator
+    first: Field,
+    peers: Sequence[Field],
+    side_px: int,
+    rng: np.random.Generator,
+    zoom: float = 1.0,
 ) -> Field:
-    """Fill a square with small fields of one data set, each turned and flipped.
+    """Fill a square with small fields of one data set, each turned, flipped and zoomed.
 
     Parameters
     ----------
@@ -134,7 +184,9 @@ def lay_mosaic(
     side_px : int
         Side of the square.
     rng : Generator
-        Order, turns and flips.
+        Order, turns, flips and zooms.
+    zoom : float
+        Largest factor by which a piece is magnified or reduced, drawn evenly in its logarithm.
 
     Returns
     -------
@@ -151,6 +203,8 @@ def lay_mosaic(
         x, row = 0, 0
         while x < side_px:
             piece = turn_field(next_field, int(rng.integers(4)), bool(rng.integers(2)))
+            if zoom > 1.0:
+                piece = zoom_field(piece, float(np.exp(rng.uniform(-1, 1) * np.log(zoom))))
             height = min(piece.labels.shape[0], side_px - y)
             width = min(piece.labels.shape[1], side_px - x)
             box = (slice(y, y + height), slice(x, x + width))
@@ -183,73 +237,27 @@ def turn_field(field: Field, n_quarters: int, mirror: bool) -> Field:
     )
 
 
-@dataclass(frozen=True)
-class ColourSettings:
-    """How strongly intensities vary.
-
-    Attributes
-    ----------
-    invert : float
-        Probability of a contrast inversion.
-    permute : float
-        Probability of a channel permutation.
-    jitter : float
-        Standard deviation of each channel's gain.
-    grey : float
-        Probability that colour is dropped.
-    gain : float
-        Standard deviation of the logarithm of the common gain.
-    blank : float
-        Probability of an empty noise image without cells.
-    """
-
-    invert: float = 0.0
-    permute: float = 0.0
-    jitter: float = 0.0
-    grey: float = 0.0
-    gain: float = 0.2
-    blank: float = 0.01
-
-
-def vary_intensity(
-    image: FloatArray, settings: ColourSettings, rng: np.random.Generator
-) -> FloatArray:
-    """Change brightness, contrast, gamma, colour, sharpness and noise at random.
-
-    Parameters
-    ----------
-    image : (Y, X, 3) ndarray of float32
-        Normalised, about [0, 1].
-    settings : ColourSettings
-        Probabilities and strengths.
-    rng : Generator
-        All randomness.
-
-    Returns
-    -------
-    (Y, X, 3) ndarray of float32
-        A new array in the range that normalised images have.
-    """
-    image = image.copy()
-    if rng.random() < settings.permute:
-        image = image[:, :, rng.permutation(3)]
-    if settings.jitter:
-        image *= np.exp(rng.normal(0, settings.jitter, 3)).astype(np.float32)
-    if rng.random() < settings.grey:
-        image = np.repeat(image.mean(2, keepdims=True), 3, axis=2)
-    if rng.random() < settings.invert:
-        image = 1.0 - image
-    if rng.random() < 0.5:
-        image = np.sign(image) * np.abs(image) ** np.float32(np.exp(rng.normal(0, 0.3)))
-    gain = np.float32(np.exp(rng.normal(0, settings.gain)))
-    image = image * gain + np.float32(rng.normal(0, 0.08))
-    if rng.random() < 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.5))
-    if rng.random() < 0.4:
-        sigma = rng.uniform(0.01, 0.08)
-        noise = rng.normal(0, sigma, (*image.shape[:2], 1)).astype(np.float32)
-        image = image + noise
-    return np.clip(image, -0.5, 2.0).astype(np.float32)
+def zoom_field(field: Field, factor: float) -> Field:
+    """Magnify or reduce a field by one factor: image smoothly, the rest by nearest pixels."""
+    height, width = (max(8, round(side * factor)) for side in field.labels.shape)
+    size = (width, height)
+    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    nearest = cv2.INTER_NEAREST_EXACT
+    flow = field.flow
+    if flow.size:  # directions do not change with the size
+        stacked = np.ascontiguousarray(flow.transpose(1, 2, 0)).astype(np.float32)
+        flow = cv2.resize(stacked, size, interpolation=nearest).transpose(2, 0, 1)
+    image = np.ascontiguousarray(field.image).astype(np.float32)
+    labels = np.ascontiguousarray(field.labels).astype(np.float32)
+    trusted = np.ascontiguousarray(field.trusted).astype(np.uint8)
+    return replace(
+        field,
+        image=cv2.resize(image, size, interpolation=smooth).astype(np.float16),
+        labels=cv2.resize(labels, size, interpolation=nearest).astype(np.int32),
+        trusted=cv2.resize(trusted, size, interpolation=nearest) > 0,
+        flow=flow.astype(np.float16),
+        scale=field.scale * factor,
+    )
 
 
 def blank_patch(patch_px: int, rng: np.random.Generator) -> Patch:

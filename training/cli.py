@@ -1,8 +1,7 @@
-"""Train the experts: prepare the data, train, export the weights."""
+"""Train the experts: check and prepare the data, train, export the weights."""
 
 import argparse
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,32 +10,18 @@ import torch
 
 from imaging.reading import ImageError
 from manifest import WEIGHTS_DIR, WeightsError
-from router.router import load_router
-from training.cellpose_task import FIELD_DIAMETER_PX, CellposeTask
-from training.data import DataError, Record, list_records, split_validation
-from training.export import export_expert
-from training.fields import Field, FieldSettings, prepare_fields
-from training.loop import StopRequest, Trainer
-from training.mask_task import CDNetTask, UNetTask
+from training.check import check_records, check_unlabelled
+from training.data import DataError, Record, find_orphans, list_records
+from training.experts import BASE, Choices, Workplace, plan_expert, train_expert
+from training.loop import DivergedError, Stop, StopRequest
 from training.modality import fill_modalities
-from training.patch_task import PatchTask
-from training.recipes import RECIPES, Recipe, paper_protocol
+from training.recipes import RECIPES
+from training.router_run import find_router, train_router
 
 logger = logging.getLogger(__name__)
 
 STOPPED = 3  # exit code of a run that was stopped and can be resumed
-BASE = "cellpose_base"  # a start for others, not shipped
-TASKS: dict[str, type[PatchTask]] = {
-    "cpnet": CellposeTask,
-    "unet": UNetTask,
-    "cdnet": CDNetTask,
-}
-FIELD_SETTINGS = {
-    "cpnet": FieldSettings(mode="joint", diameter_px=FIELD_DIAMETER_PX, with_flow=True),
-    "unet": FieldSettings(mode="joint", max_diameter_px=100.0),
-    "cdnet": FieldSettings(mode="per_channel"),
-}
-N_VALIDATION = 3  # validation fields a data set that are segmented at each validation
+ROUTER = "router"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
         "command again to go on",
     )
     parser.add_argument(
-        "expert", choices=["all", *RECIPES], help="one expert, or all in the order they need"
+        "expert",
+        choices=["all", ROUTER, *RECIPES],
+        help="one expert, the router, or all in the order they need; what is trained is skipped",
     )
     parser.add_argument(
         "--data",
@@ -66,6 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device"
     )
+    add_choices(parser)
+    return parser
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change the recipes."""
     parser.add_argument(
         "--protocol",
         choices=["short", "paper"],
@@ -73,10 +66,37 @@ def build_parser() -> argparse.ArgumentParser:
         help="short: the recipe of the shipped weights, for two CPU cores; paper: its Table 2",
     )
     parser.add_argument(
+        "--augment",
+        choices=["short", "wide"],
+        default="short",
+        help="short: the recipe's; wide: more of everything, for images from unseen sources",
+    )
+    parser.add_argument(
+        "--semi",
+        choices=["none", "paper", "cycle", "cross"],
+        default="none",
+        help="learn from unlabelled images too; paper: pseudo-mask cycles for the phase, DIC and "
+        "general experts, cross supervision for fluorescence, nothing for brightfield",
+    )
+    parser.add_argument("--cycles", type=positive, default=1, help="pseudo-mask cycles")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="start from these weights: .safetensors, checkpoint.pt, or an official Cellpose 3 "
+        f"checkpoint; with all they start {BASE}",
+    )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="DATASET",
+        help="data sets that are not learnt from, labelled or not",
+    )
+    parser.add_argument(
         "--steps", type=positive, help="optimiser steps in all, instead of the recipe's"
     )
     parser.add_argument("--batch", type=positive, help="crops a step, instead of the recipe's")
-    return parser
 
 
 def positive(text: str) -> int:
@@ -102,87 +122,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    names = list(RECIPES) if args.expert == "all" else [args.expert]
     stop = StopRequest()
     try:
-        records = [r for r in list_records(args.data) if r.split == "train" and r.label]
-        if not all(record.modality for record in records):
-            records = fill_modalities(records, load_router(args.weights).route)
-        for name in names:
-            if not train_expert(name, records, args, stop):
-                return STOPPED
-    except (DataError, ImageError, WeightsError, ValueError, OSError) as error:
+        return 0 if run(args, stop) else STOPPED
+    except (
+        DataError, ImageError, WeightsError, DivergedError, ValueError, OSError,
+    ) as error:  # fmt: skip
         logger.error("%s", error)
         return 1
-    return 0
 
 
-def train_expert(
-    name: str, records: Sequence[Record], args: argparse.Namespace, stop: StopRequest
-) -> bool:
-    """Train and export one expert; False if a stop was asked for before the end."""
-    recipe = RECIPES[name]
-    accepted = [record for record in records if recipe.accepts(record)]
-    if args.protocol == "paper":
-        recipe = paper_protocol(recipe, len(split_validation(accepted)[0]))
-    changes = {key: getattr(args, key) for key in ("steps", "batch") if getattr(args, key)}
-    recipe = replace(recipe, loop=replace(recipe.loop, **changes))
-    task = build_task(recipe, accepted, args.runs)
-    trainer = Trainer(task, recipe.loop, args.runs / name, args.device)
-    finished = trainer.run(stop)
-    if finished and name != BASE:
-        path = export_expert(name, recipe, task, trainer, args.weights)
-        logger.info("%s: validation F1 %.4f", path, trainer.progress.best_f1)
-    return finished
-
-
-def build_task(recipe: Recipe, records: Sequence[Record], runs_dir: Path) -> PatchTask:
-    """Prepare the fields of an expert, of the records it accepts, and put its task together.
-
-    Raises
-    ------
-    ValueError
-        If the data hold no labelled image for it.
-    DataError
-        If the run it starts from was not trained yet.
-    """
-    train, validation = split_validation(records)
-    settings, cache = FIELD_SETTINGS[recipe.network], runs_dir / "cache"
-    return TASKS[recipe.network](
-        usable(prepare_fields(train, settings, cache, recipe.renders)),
-        usable(prepare_fields(few_each(validation), settings, cache, recipe.renders)),
-        recipe.emphasis,
-        recipe.geometry,
-        recipe.colour,
-        read_best(runs_dir / recipe.starts_from) if recipe.starts_from else None,
+def run(args: argparse.Namespace, stop: Stop) -> bool:
+    """Train what the arguments name; False if a stop was asked for before the end."""
+    place = Workplace(args.runs, args.weights, args.device)
+    choices = Choices(
+        args.protocol, args.augment, args.semi, args.cycles, args.steps, args.batch, args.init
     )
+    names = list(RECIPES) if args.expert == "all" else [args.expert]
+    records = list_for_training(args, with_unlabelled=choices.semi != "none")
+    if args.expert in ("all", ROUTER):
+        train_router(args.data, place, args.leave_out)
+        if stop.is_set or args.expert == ROUTER:
+            return not stop.is_set
+    if not all(record.modality for record in records):
+        records = fill_modalities(records, find_router(place.weights).route)
+    # every expert's data is looked at before the first is trained
+    jobs = []
+    for name in names:
+        takes_init = args.expert != "all" or name == BASE
+        own = choices if takes_init else replace(choices, init=None)
+        jobs.append(plan_expert(name, RECIPES[name], records, own))
+    check_records(list({record.image: record for job in jobs for record in job.labelled}.values()))
+    for job in jobs:
+        readable = check_unlabelled(job.unlabelled)
+        if not train_expert(replace(job, unlabelled=readable), place, stop):
+            return False
+    return True
 
 
-def read_best(run_dir: Path) -> dict[str, torch.Tensor]:
-    """Read the best averaged weights of an earlier run.
-
-    Raises
-    ------
-    DataError
-        If the run has no checkpoint.
-    """
-    path = run_dir / "checkpoint.pt"
-    if not path.is_file():
-        raise DataError(f"{path}: not there; train {run_dir.name} first")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    best: dict[str, torch.Tensor] = state["best"] or state["average"]
-    return best
-
-
-def few_each(records: Sequence[Record]) -> list[Record]:
-    """Keep the first records of each data set, completely annotated ones only."""
-    kept: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if not record.is_partial and len(kept[record.dataset]) < N_VALIDATION:
-            kept[record.dataset].append(record)
-    return [record for group in kept.values() for record in group]
-
-
-def usable(fields: Sequence[Field]) -> list[Field]:
-    """Leave out fields without any cell."""
-    return [field for field in fields if field.labels.any()]
+def list_for_training(args: argparse.Namespace, with_unlabelled: bool) -> list[Record]:
+    """List the training images; DataError if labels or images lack their other half."""
+    records = list_records(args.data)
+    orphans = find_orphans(args.data)
+    if orphans:
+        others = f" (and {len(orphans) - 1} more)" if len(orphans) > 1 else ""
+        raise DataError(f"{orphans[0]}{others}: labels without an image; add it or remove them")
+    unknown = set(args.leave_out) - {record.dataset for record in records}
+    if unknown:
+        raise DataError(f"--leave-out: no data set {', '.join(sorted(unknown))} in {args.data}")
+    splits = ("train", "unlabelled") if with_unlabelled else ("train",)
+    kept = [r for r in records if r.split in splits and r.dataset not in args.leave_out]
+    bare = [r for r in kept if r.split == "train" and r.label is None]
+    if bare:
+        others = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
+        raise DataError(
+            f"{bare[0].image}{others}: a training image without labels; add them, or move it to "
+            "the unlabelled images"
+        )
+    return kept

@@ -144,6 +144,27 @@ def _list_pairs(folder: Path | None, split: str) -> list[Record]:
     return records
 
 
+def find_orphans(data_dir: Path) -> list[Path]:
+    """List the label files of the challenge's own layout that no image belongs to.
+
+    Parameters
+    ----------
+    data_dir : Path
+        A folder as for :func:`list_records`; one with an index has no orphans.
+
+    Returns
+    -------
+    list of Path
+        In the order of their names.
+    """
+    folder = _child(data_dir, "training-labeled", "train_labeled")
+    if folder is None or (data_dir / "index.csv").is_file() or not (folder / "labels").is_dir():
+        return []
+    used = {record.label for record in _list_pairs(folder, "train")}
+    found = sorted((folder / "labels").iterdir())
+    return [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p not in used]
+
+
 def split_validation(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
     """Split labelled training records 80/20 by image, whole sequences on one side.
 

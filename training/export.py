@@ -2,28 +2,90 @@
 
 import subprocess
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from manifest import write_entry
+from manifest import sha256_of, write_entry
 from models.cpnet import CellposeNet
 from models.weights import write_weights
 from training.loop import Trainer
 from training.patch_task import PatchTask
 from training.recipes import Recipe
 from training.size import fit_size_model
+from training.start import State, pick_better
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes
+    ----------
+    state : dict of str to Tensor
+        The averaged weights of the best validation, of one network.
+    validation_f1 : float
+        Mean F1 of that validation.
+    best_step : int
+        Step of that validation, in its stage.
+    steps : int
+        Optimiser steps in all.
+    seconds : float
+        Training time in all.
+    stage : str
+        Which of several trainings the weights come from.
+    facts : mapping of str to object
+        Further facts for the manifest.
+    """
+
+    state: State
+    validation_f1: float
+    best_step: int
+    steps: int
+    seconds: float
+    stage: str = "supervised"
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+def outcome_of(trainer: Trainer, stage: str = "supervised") -> Outcome:
+    """Sum a finished run up; of a cross-supervised pair the better network."""
+    progress = trainer.progress
+    return Outcome(
+        state=pick_better(trainer.best_state()),
+        validation_f1=progress.best_f1,
+        best_step=progress.best_step,
+        steps=progress.step,
+        seconds=progress.seconds,
+        stage=stage,
+    )
+
+
+def ready_network(
+    task: PatchTask, state: State, device: str
+) -> tuple[nn.Module, dict[str, object]]:
+    """Build the network that predicts: weights, and for Cellpose the size model fitted to them.
+
+    Returns
+    -------
+    network : Module
+        On the device.
+    facts : dict
+        For Cellpose the error of the size model.
+    """
+    network = task.network().to(device)
+    network.load_state_dict(state)
+    if not isinstance(network, CellposeNet):
+        return network, {}
+    return network, {"size_ratio_error": round(fit_size_model(network, task.train), 3)}
 
 
 def export_expert(
-    name: str,
-    recipe: Recipe,
-    task: PatchTask,
-    trainer: Trainer,
-    weights_dir: Path,
-) -> Path:
-    """Write the best weights of a run and its manifest entry.
+    name: str, recipe: Recipe, task: PatchTask, outcome: Outcome, weights_dir: Path, device: str
+) -> str:
+    """Write the best weights of a training and their manifest entry.
 
     Parameters
     ----------
@@ -32,16 +94,18 @@ def export_expert(
     recipe : Recipe
         How it was trained.
     task : PatchTask
-        Its fields.
-    trainer : Trainer
-        The run.
+        Its labelled fields, and what it started from.
+    outcome : Outcome
+        What came of it.
     weights_dir : Path
         Where the weights go.
+    device : str
+        Torch device it was trained on.
 
     Returns
     -------
-    Path
-        The weight file.
+    str
+        SHA-256 of the weight file.
 
     Raises
     ------
@@ -50,31 +114,35 @@ def export_expert(
     OSError
         If the folder cannot be written.
     """
-    model = task.build().to(trainer.device)
-    model.load_state_dict(trainer.best_state())
-    facts: dict[str, object] = {}
-    if isinstance(model, CellposeNet):
-        facts["size_ratio_error"] = round(fit_size_model(model, task.train), 3)
+    network, facts = ready_network(task, outcome.state, device)
     path = weights_dir / f"{name}.safetensors"
-    write_weights(path, model.state_dict())
-    progress = trainer.progress
+    write_weights(path, network.state_dict())
     facts |= {
         "network": recipe.network,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "started_from": recipe.starts_from or "random weights",
-        "trained_on": dict(sorted(Counter(field.dataset for field in task.train).items())),
-        "validated_on": dict(sorted(Counter(field.dataset for field in task.validation).items())),
-        "validation_f1": round(progress.best_f1, 4),
-        "best_step": progress.best_step,
-        "steps": progress.step,
-        "hours": round(progress.seconds / 3600, 3),
-        "device": trainer.device,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "started_from": task.init.name if task.init else "random weights",
+        "trained_on": dict(sorted(Counter(f.dataset for f in task.train).items())),
+        "validated_on": dict(sorted(Counter(f.dataset for f in task.validation).items())),
+        "validation_f1": round(outcome.validation_f1, 4),
+        "best_step": outcome.best_step,
+        "stage": outcome.stage,
+        "steps": outcome.steps,
+        "hours": round(outcome.seconds / 3600, 3),
+        "device": describe_device(device),
         "torch": torch.__version__,
-        "settings": asdict(recipe.loop) | {"crop_px": recipe.geometry.patch_px},
+        "settings": asdict(recipe.loop)
+        | {"crop_px": recipe.geometry.patch_px, "augment": recipe.augment},
         "commit": current_commit(),
     }
-    write_entry(weights_dir, path.name, facts)
-    return path
+    write_entry(weights_dir, path.name, {**facts, **outcome.facts})
+    return sha256_of(path)
+
+
+def describe_device(device: str) -> str:
+    """Name a torch device: the GPU's model, or ``cpu``."""
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    return device
 
 
 def current_commit() -> str:

@@ -118,13 +118,44 @@ def prepare_field(record: Record, settings: FieldSettings, render: str = "") -> 
     pixels, labels = read_image(record), renumber(read_labels(record.label))
     if pixels.shape[:2] != labels.shape:
         raise ValueError(f"{record.image}: {pixels.shape[:2]} px, its labels {labels.shape} px")
-    modality = record.modality
     if render:
         rng = np.random.default_rng(
             int(hashlib.sha256(record.image.name.encode()).hexdigest()[:8], 16)
         )
         simulate = simulate_phase if render == "phase" else simulate_dic
-        pixels, modality = simulate(pixels[:, :, 0].astype(np.float32), rng)[:, :, None], render
+        pixels = simulate(pixels[:, :, 0].astype(np.float32), rng)[:, :, None]
+        dataset = f"{record.dataset}_as_{render}"
+        record = replace(record, modality=render, dataset=dataset)
+    return encode_field(record, pixels, labels, None, settings)
+
+
+def encode_field(
+    record: Record,
+    pixels: NDArray[np.generic],
+    labels: NDArray[np.int32],
+    trusted: NDArray[np.bool_] | None,
+    settings: FieldSettings,
+) -> Field:
+    """Normalise and rescale pixels with their labels, and encode the targets.
+
+    Parameters
+    ----------
+    record : Record
+        Where the pixels come from.
+    pixels : (Y, X, C) ndarray
+        In the file's own unit.
+    labels : (Y, X) ndarray of int32
+        Ids 1..N without gaps, 0 = background.
+    trusted : (Y, X) ndarray of bool or None
+        Where the labels say the truth; None for everywhere, or for a partially annotated record
+        near its cells.
+    settings : FieldSettings
+        What the expert needs.
+
+    Returns
+    -------
+    Field
+    """
     image = fit_normaliser(pixels, settings.mode).apply(pixels)
     diameter = median_diameter(labels)
     scale = min(1.0, settings.max_side_px / max(labels.shape))
@@ -133,18 +164,23 @@ def prepare_field(record: Record, settings: FieldSettings, render: str = "") -> 
     elif settings.max_diameter_px and diameter > settings.max_diameter_px:
         scale = min(scale, settings.max_diameter_px / diameter)
     image, labels = rescale(image, labels, scale)
-    trusted = np.ones(labels.shape, bool)
-    if record.is_partial:
+    if trusted is not None:
+        size = (labels.shape[1], labels.shape[0])
+        known = cv2.resize(trusted.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        trusted = known > 0
+    elif record.is_partial:
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RING_PX + 1,) * 2)
         trusted = cv2.dilate((labels > 0).astype(np.uint8), disc) > 0
+    else:
+        trusted = np.ones(labels.shape, bool)
     flow = encode_flows(labels) if settings.with_flow else np.zeros((2, 0, 0), np.float32)
     return Field(
         image=image.astype(np.float16),
         labels=labels,
         flow=flow.astype(np.float16),
         trusted=trusted,
-        dataset=record.dataset + (f"_as_{render}" if render else ""),
-        modality=modality,
+        dataset=record.dataset,
+        modality=record.modality,
         name=record.image.stem,
         scale=scale,
     )

@@ -1,12 +1,13 @@
 """The training loop: steps, averaged weights, validation, checkpoints that resume exactly."""
 
 import copy
-import csv
 import logging
 import math
+import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,11 +17,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.segmenter import channels_last
+from models.torch_runtime import channels_last, half_type
+from training.monitor import Monitor
 
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
+REPORT_EVERY = 25  # steps that one row of the losses is the mean of
+MAX_NORM = 5.0  # of the gradient
+
+
+class DivergedError(Exception):
+    """A loss or a gradient is not a number; the last checkpoint is kept."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +87,17 @@ class Task(Protocol):
     def draw_batch(self, n: int, seed: tuple[int, int]) -> dict[str, np.ndarray]:
         """Draw n crops with their targets; the same for the same seed."""
 
+    def name_batch(self, n: int, seed: tuple[int, int]) -> list[str]:
+        """Name what the crops of a batch were drawn from, for messages."""
+
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Compute the scalar loss of a batch."""
 
     def validate(self, model: nn.Module) -> float:
-        """Compute the mean F1 at IoU 0.5 over the validation images, after decoding."""
+        """Compute the mean F1 at IoU 0.5 over the validation images, after decoding.
+
+        What it leaves in the network's buffers is kept with the best weights.
+        """
 
 
 @dataclass
@@ -102,6 +116,10 @@ class Progress:
         Step it was reached at.
     history : list of dict
         One row a validation.
+    losses : list of dict
+        One row every 25 steps: their mean loss, and the learning rate.
+    recent : list of float
+        Losses since the last of these rows.
     """
 
     step: int = 0
@@ -109,6 +127,8 @@ class Progress:
     best_f1: float = -1.0
     best_step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[dict[str, float]] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
 
 
 def build_optimiser(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
@@ -143,6 +163,14 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
             value.copy_(current[name])
 
 
+class Stop(Protocol):
+    """Something that may ask a run to stop."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it asks."""
+
+
 class StopRequest:
     """Turns the first SIGTERM or SIGINT into a clean stop after the current step."""
 
@@ -168,23 +196,28 @@ class Trainer:
     run_dir : Path
         Checkpoint and metrics live here; a checkpoint found here is resumed.
     device : str
-        Torch device.
+        Torch device. On a GPU convolutions are asked to be deterministic, so that a seed gives
+        the same weights on the same machine.
     """
 
     def __init__(self, task: Task, settings: LoopSettings, run_dir: Path, device: str) -> None:
         self.task, self.settings, self.run_dir, self.device = task, settings, run_dir, device
+        self.half_type = half_type(device)
         torch.manual_seed(settings.seed)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
         self.model = channels_last(task.build().to(device))
         self.average = copy.deepcopy(self.model)
         self.best: dict[str, torch.Tensor] = {}
         self.optimiser = build_optimiser(self.model, settings)
         self.progress = Progress()
+        self.monitor = Monitor(run_dir)
         self.checkpoint = run_dir / "checkpoint.pt"
         run_dir.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.is_file():
             self._resume()
 
-    def run(self, stop: StopRequest | None = None) -> bool:
+    def run(self, stop: Stop | None = None) -> bool:
         """Train to the last step, or until a stop is asked for.
 
         Returns
@@ -193,16 +226,19 @@ class Trainer:
             True when the last step was done.
         """
         settings, progress = self.settings, self.progress
-        with ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(self._draw, progress.step)
+        self._began, self._first = time.monotonic(), progress.step
+        n_ahead = max(1, min(8, (os.cpu_count() or 1) // 2))  # batches drawn while one is learnt
+        pending: deque[Future[dict[str, np.ndarray]]] = deque()
+        with self.monitor, ThreadPoolExecutor(n_ahead) as pool:
             while progress.step < settings.steps:
                 began = time.monotonic()
-                batch = pending.result()
-                pending = pool.submit(self._draw, progress.step + 1)
-                loss = self._step(batch)
+                while len(pending) < min(n_ahead + 1, settings.steps - progress.step):
+                    pending.append(pool.submit(self._draw, progress.step + len(pending)))
+                loss = self._step(pending.popleft().result())
                 progress.step += 1
-                if progress.step % 25 == 0:
-                    self._report(loss, time.monotonic() - began)
+                progress.recent.append(loss)
+                if progress.step % REPORT_EVERY == 0:
+                    self._report()
                 last = progress.step == settings.steps
                 if progress.step % settings.validate_every == 0 or last:
                     self._validate(loss)
@@ -211,7 +247,8 @@ class Trainer:
                 if progress.step % settings.checkpoint_every == 0 or last or wanted:
                     self._save()
                 if wanted:
-                    pending.cancel()
+                    for drawn in pending:
+                        drawn.cancel()
                     return last
         return True
 
@@ -224,18 +261,37 @@ class Trainer:
 
     def _step(self, arrays: dict[str, np.ndarray]) -> float:
         batch = {name: torch.from_numpy(a).to(self.device) for name, a in arrays.items()}
-        batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+        for name, value in batch.items():
+            if value.ndim == 4:
+                batch[name] = value.contiguous(memory_format=torch.channels_last)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.settings)
         self.model.train()
-        with torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16):
+        with torch.autocast(
+            self.device.split(":")[0], dtype=self.half_type, enabled=self.half_type is not None
+        ):
             loss = self.task.loss(self.model, batch)
+        loss_value = float(loss.detach())
+        self._check_finite("loss", loss_value)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_NORM)
+        self._check_finite("gradient", float(norm))
         self.optimiser.step()
         update_average(self.average, self.model, self.settings.average, self.progress.step)
-        return float(loss.detach())
+        return loss_value
+
+    def _check_finite(self, what: str, value: float) -> None:
+        """Stop before a step that would spoil the weights."""
+        if math.isfinite(value):
+            return
+        step = self.progress.step
+        names = self.task.name_batch(self.settings.batch, (self.settings.seed, step))
+        kept = f"{self.checkpoint} keeps" if self.checkpoint.is_file() else "no checkpoint keeps"
+        raise DivergedError(
+            f"the {what} of step {step + 1} is {value}, in a batch of {', '.join(names)}; "
+            f"{kept} the steps before; look at these images, or give a lower learning rate"
+        )
 
     def _validate(self, loss: float) -> None:
         self.average.eval()
@@ -247,16 +303,23 @@ class Trainer:
             progress.best_f1, progress.best_step = f1, progress.step
             state = self.average.state_dict()
             self.best = {name: value.detach().cpu().clone() for name, value in state.items()}
-        with (self.run_dir / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["step", "loss", "val_f1"])
-            writer.writeheader()
-            writer.writerows(progress.history)
+        self.monitor.note_validation(progress.history, progress.losses)
 
-    def _report(self, loss: float, step_s: float) -> None:
-        left = (self.settings.steps - self.progress.step) * step_s / 60
+    def _report(self) -> None:
+        progress = self.progress
+        row = {
+            "step": progress.step,
+            "loss": float(np.mean(progress.recent)),
+            "lr": self.optimiser.param_groups[0]["lr"],
+        }
+        progress.losses.append(row)
+        progress.recent = []
+        self.monitor.note_loss(progress.losses)
+        step_s = (time.monotonic() - self._began) / (progress.step - self._first)
         logger.info(
-            "step %d/%d  loss %.4f  %.2f s a step  about %.0f min left",
-            self.progress.step, self.settings.steps, loss, step_s, left,
+            "step %d/%d  loss %.4f  %.2f s a step  about %.0f min left", progress.step,
+            self.settings.steps, row["loss"], step_s,
+            (self.settings.steps - progress.step) * step_s / 60,
         )  # fmt: skip
 
     def _save(self) -> None:
@@ -278,4 +341,4 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.best = state["best"]
         self.progress = Progress(**state["progress"])
-        logger.info("resumed at step %d", self.progress.step)
+        logger.info("%s: resumed at step %d", self.run_dir.name, self.progress.step)

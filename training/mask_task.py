@@ -7,11 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.cdnet import N_MASK, build_cdnet, decode_cdnet
+from models.cdnet import build_cdnet
+from models.cdnet_decoding import N_MASK, decode_cdnet
 from models.directions import encode_directions
 from models.flows import renumber
 from models.mask_classes import encode_mask, find_touching
-from models.unet_vgg16 import build_unet, decode_unet
+from models.unet_expert import decode_unet
+from models.unet_vgg16 import build_unet
 from training.augment import Patch
 from training.loop import Batch
 from training.losses import dice_and_entropy, direction_dice

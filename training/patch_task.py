@@ -9,17 +9,13 @@ import torch
 from torch import nn
 
 from eval.matching import match_instances
-from training.augment import (
-    ColourSettings,
-    GeometrySettings,
-    Patch,
-    blank_patch,
-    draw_patch,
-    vary_intensity,
-)
+from models.torch_runtime import half_type
+from training.augment import GeometrySettings, Patch, blank_patch, draw_patch
 from training.fields import Field
+from training.intensity import ColourSettings, vary_intensity
 from training.loop import Batch
 from training.sampling import FieldSampler
+from training.start import Start, fit_start
 
 
 @dataclass
@@ -34,7 +30,7 @@ class PatchTask:
         Factor on how often a data set is drawn.
     geometry, colour : GeometrySettings, ColourSettings
         Augmentation.
-    init : dict of str to Tensor, optional
+    init : Start, optional
         Weights to start from; those of other layers than the network's are ignored.
     """
 
@@ -43,7 +39,7 @@ class PatchTask:
     emphasis: Mapping[str, float] = field(default_factory=dict)
     geometry: GeometrySettings = GeometrySettings(256, scale=(0.5, 1.6))
     colour: ColourSettings = ColourSettings()
-    init: dict[str, torch.Tensor] | None = None
+    init: Start | None = None
 
     validation_side_px: ClassVar[int] = 512  # larger validation fields are cropped
 
@@ -71,25 +67,36 @@ class PatchTask:
         model = self.network()
         if self.init is not None:
             own = model.state_dict()
-            known = {k: v for k, v in self.init.items() if k in own and v.shape == own[k].shape}
-            if not known:
-                raise ValueError("no weight of the network to start from fits this one")
-            model.load_state_dict(own | known)
+            model.load_state_dict(own | fit_start(own, self.init))
         return model
 
     def draw_batch(self, n: int, seed: tuple[int, int]) -> dict[str, np.ndarray]:
         """Draw n augmented crops with their targets; the same for the same seed."""
         crops = []
         for k in range(n):
-            rng = np.random.default_rng((*seed, k))
-            if rng.random() < self.colour.blank:
+            item, peers, rng = self._draw_field(seed, k)
+            if item is None:
                 patch = blank_patch(self.geometry.patch_px, rng)
             else:
-                patch = draw_patch(*self.sampler.draw(rng), self.geometry, rng)
+                patch = draw_patch(item, peers, self.geometry, rng)
             image = vary_intensity(patch.image, self.colour, rng).transpose(2, 0, 1)
             trusted = patch.trusted.astype(np.float32)
             crops.append({"image": image, "trusted": trusted, **self.targets(patch)})
         return {name: np.stack([crop[name] for crop in crops]) for name in crops[0]}
+
+    def name_batch(self, n: int, seed: tuple[int, int]) -> list[str]:
+        """Name the fields that a batch is drawn from, as ``DATASET/NAME``."""
+        items = (self._draw_field(seed, k)[0] for k in range(n))
+        return ["blank" if item is None else f"{item.dataset}/{item.name}" for item in items]
+
+    def _draw_field(
+        self, seed: tuple[int, int], k: int
+    ) -> tuple[Field | None, Sequence[Field], np.random.Generator]:
+        """Draw the field of a batch's crop k, None for a blank one; its peers; its generator."""
+        rng = np.random.default_rng((*seed, k))
+        if rng.random() < self.colour.blank:
+            return None, (), rng
+        return *self.sampler.draw(rng), rng
 
     def validate(self, model: nn.Module) -> float:
         """Compute the mean F1 at IoU 0.5 over the middles of the validation fields."""
@@ -130,8 +137,9 @@ def run_padded(model: nn.Module, image: np.ndarray, multiple: int = 32) -> np.nd
     pad = ((0, -height % multiple), (0, -width % multiple), (0, 0))
     padded = np.pad(image, pad, mode="symmetric")
     device = next(model.parameters()).device
+    dtype = half_type(str(device))
     x = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy()).to(device)
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         maps = model(x.contiguous(memory_format=torch.channels_last))
     array: np.ndarray = maps[0, :, :height, :width].float().cpu().numpy()
     return array

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from training.augment import ColourSettings, GeometrySettings
-from training.data import Record
+from training.augment import GeometrySettings
+from training.data import DataError, Record
+from training.intensity import ColourSettings
 from training.loop import LoopSettings
 
 GREY = ColourSettings(invert=0.25)
@@ -15,6 +16,8 @@ DYES = ColourSettings(permute=0.5, jitter=0.15, grey=0.1, gain=0.5, blank=0.02)
 # Red cells are cells in bbbc041seg_bccd and background everywhere else, so it is left out;
 # segpc2021_512 annotates plasma cells only, so it is drawn rarely.
 NOT_LEARNT = ("bbbc041seg_bccd",)
+
+Semi = Literal["none", "cycle", "cross"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Recipe:
         Run whose weights it starts from; empty for random weights.
     simulated : tuple of str
         Contrasts rendered from quantitative phase records.
+    semi : {"none", "cycle", "cross"}
+        How the paper learns from unlabelled images: by a cycle of pseudo-masks (its section 2.3),
+        by cross supervision (section 2.5), or not at all, as on brightfield (section 4.1).
+    augment : {"short", "wide"}
+        Name of the augmentation; ``wide`` is :func:`widen`'s.
     """
 
     network: Literal["cpnet", "unet", "cdnet"]
@@ -49,6 +57,8 @@ class Recipe:
     emphasis: dict[str, float] = field(default_factory=dict)
     starts_from: str = ""
     simulated: tuple[str, ...] = ()
+    semi: Semi = "none"
+    augment: Literal["short", "wide"] = "short"
 
     def accepts(self, record: Record) -> bool:
         """Whether the expert learns from a record."""
@@ -94,6 +104,7 @@ RECIPES: dict[str, Recipe] = {
         emphasis=_PHASE_EMPHASIS,
         starts_from="cellpose_base",
         simulated=("phase",),
+        semi="cycle",
     ),
     "cellpose_dic": Recipe(
         network="cpnet",
@@ -103,6 +114,7 @@ RECIPES: dict[str, Recipe] = {
         geometry=_CPNET_CROP,
         starts_from="cellpose_base",
         simulated=("dic",),
+        semi="cycle",
     ),
     "cellpose_general": Recipe(
         network="cpnet",
@@ -113,6 +125,7 @@ RECIPES: dict[str, Recipe] = {
         emphasis=_PHASE_EMPHASIS,
         starts_from="cellpose_base",
         simulated=("phase", "dic"),
+        semi="cycle",
     ),
     "cellpose_brightfield": Recipe(
         network="cpnet",
@@ -130,6 +143,7 @@ RECIPES: dict[str, Recipe] = {
         colour=DYES,
         geometry=GeometrySettings(192, scale=(0.6, 1.5)),
         emphasis={"dsb2018_stage1_fluo": 2.0, "ctc_fluo_n2dh_sim": 0.7},
+        semi="cross",
     ),
     "unet_brightfield": Recipe(
         network="unet",
@@ -141,6 +155,76 @@ RECIPES: dict[str, Recipe] = {
         starts_from="cdnet_fluorescence",
     ),
 }
+
+WIDE_SHARE = 0.35  # of the crops zoomed anywhere in 0.25 to 4; the others keep the recipe's zoom
+
+
+def widen(recipe: Recipe) -> Recipe:
+    """Vary more, for images of laboratories, stains, microscopes and cameras not seen yet.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With its own augmentation.
+
+    Returns
+    -------
+    Recipe
+        A third of the crops is zoomed by 0.25 to 4; pieces of a mosaic differ in scale by up to
+        1.6; contrast inverted, channels permuted and darkened, shot noise, coarser bit depth and
+        JPEG artefacts at the probabilities below; stains vary on brightfield. What the recipe
+        varies more already stays. Gamma, gain, blur and Gaussian noise are the recipe's.
+    """
+    colour = recipe.colour
+    least = {
+        "invert": 0.25,
+        "permute": 0.3,
+        "jitter": 0.1,
+        "grey": 0.15,
+        "gain": 0.3,
+        "dropout": 0.2 if "fluorescence" in recipe.modalities else 0.05,
+        "stain": 0.2 if "brightfield" in recipe.modalities else 0.0,
+        "shot": 0.2,
+        "jpeg": 0.2,
+        "bits": 0.1,
+    }
+    return replace(
+        recipe,
+        colour=replace(colour, **{k: max(v, getattr(colour, k)) for k, v in least.items()}),
+        geometry=replace(recipe.geometry, wide_share=WIDE_SHARE, mosaic_zoom=1.6),
+        augment="wide",
+    )
+
+
+def choose_semi(name: str, recipe: Recipe, wanted: str) -> Recipe:
+    """Decide how an expert learns from unlabelled images.
+
+    Parameters
+    ----------
+    name : str
+        The expert, for the message.
+    recipe : Recipe
+        Names the paper's method.
+    wanted : {"none", "paper", "cycle", "cross"}
+        ``paper`` takes the recipe's.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    DataError
+        If the method does not suit the network.
+    """
+    if wanted == "cross" and recipe.network == "cpnet":
+        raise DataError(
+            f"{name}: cross supervision compares masks, which CPnet has none of; "
+            "give --semi cycle or --semi paper"
+        )
+    methods: dict[str, Semi] = {"none": "none", "cycle": "cycle", "cross": "cross"}
+    return replace(recipe, semi=recipe.semi if wanted == "paper" else methods[wanted])
+
 
 PAPER_EPOCHS = 20  # also the epochs after which the learning rate is halved
 

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from sklearn.linear_model import Ridge
 
-from models.cpnet import NET_DIAMETER_PX, CellposeNet, resize_view
-from models.segmenter import half_type
+from models.cellpose_expert import NET_DIAMETER_PX
+from models.cpnet import CellposeNet
+from models.size_view import resize_view
+from models.torch_runtime import half_type
 from training.cellpose_task import FIELD_DIAMETER_PX
 from training.fields import Field
 

@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 
 from models.flows import encode_flows, renumber
+from router.router import BRIGHTFIELD_EXPERTS
 from synthetic import make_image
 from training.data import Record
 from training.fields import Field
@@ -36,10 +37,25 @@ def write_synthetic_data(folder, kinds, n_each=4, shape=(64, 72)):
             image, label = f"{kind}/{'abcdefgh'[i]}.png", f"{kind}/{'abcdefgh'[i]}_label.tiff"
             iio.imwrite(folder / image, made.image.squeeze())
             tifffile.imwrite(folder / label, made.labels.astype(np.uint16))
+            expert = BRIGHTFIELD_EXPERTS[i % 2] if kind == "brightfield" else ""
             facts = {"modality": made.modality, "dataset": f"{kind}_set", "split": "train"}
+            facts["expert"] = expert
             rows.append({"image": image, "label": label, "annotated": "all", **facts})
     write_index(folder, rows)
     return folder
+
+
+def add_unlabelled(folder, kind, n_images=2):
+    """Add unlabelled synthetic images of a kind to a folder that has an index."""
+    with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for i in range(n_images):
+        made = make_image(kind, (64, 72), n_cells=6, seed=100 + i, diameter_px=16)
+        image = f"{kind}_more_{i}.png"
+        iio.imwrite(folder / image, made.image.squeeze())
+        facts = {"modality": made.modality, "dataset": f"{kind}_more", "split": "unlabelled"}
+        rows.append({"image": image, "annotated": "", **facts})
+    write_index(folder, rows)
 
 
 def write_record(folder, labels, name="a", image=None, **facts):

@@ -1,22 +1,21 @@
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
 
+import training.augment
 from models.flows import encode_flows, renumber
 from tests.cells import draw_discs
 from tests.training.folders import make_field
 from training.augment import (
-    ColourSettings,
     GeometrySettings,
     blank_patch,
     draw_patch,
     lay_mosaic,
     turn_field,
-    vary_intensity,
+    zoom_field,
 )
 from training.sampling import FieldSampler
-
-WILD = ColourSettings(invert=0.5, permute=0.5, jitter=0.3, grey=0.3, gain=0.5)
 
 
 def draw_beans(shape=(100, 140)):
@@ -188,52 +187,60 @@ def test_small_fields_fill_a_patch_together():
     assert alone.trusted.mean() < 0.15
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_intensities_stay_in_the_range_of_images(seed):
-    rng = np.random.default_rng(seed)
-    image = rng.normal(0.5, 0.6, (20, 30, 3)).astype(np.float32).clip(-0.5, 2)
-    before = image.copy()
-    varied = vary_intensity(image, WILD, rng)
-    np.testing.assert_array_equal(image, before)
-    assert varied.shape == image.shape
-    assert varied.dtype == np.float32
-    assert varied.min() >= -0.5
-    assert varied.max() <= 2
-    assert np.isfinite(varied).all()
-    assert varied.std() > 0
+def test_a_wide_share_zooms_beyond_the_recipe():
+    disc = make_field(draw_discs((400, 400), [(200, 200, 40)]), with_flow=False)
+    settings = GeometrySettings(400, scale=(1.0, 1.0), wide_share=0.5, wide_scale=(0.25, 0.5))
+    rng = np.random.default_rng(0)
+    areas = [(draw_patch(disc, [disc], settings, rng).labels > 0).sum() for _ in range(40)]
+    zooms = np.sqrt(np.array(areas) / np.pi) / 40
+    usual = np.abs(zooms - 1.0) < 0.03
+    assert 10 < usual.sum() < 30
+    assert 0.23 < zooms[~usual].min() < 0.3
+    assert 0.4 < zooms[~usual].max() < 0.52
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_contrast_is_inverted_only_where_asked(seed):
-    image = np.zeros((32, 32, 3), np.float32)
-    image[8:24, 8:24] = 0.9
-    for invert, sign in ((0.0, 1), (1.0, -1)):
-        settings = ColourSettings(invert=invert, gain=0.1)
-        varied = vary_intensity(image, settings, np.random.default_rng(seed))
-        assert sign * np.corrcoef(image.ravel(), varied.ravel())[0, 1] > 0.8
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_colour_is_dropped_or_mixed_only_where_asked(seed):
-    image = np.random.default_rng(0).random((16, 16, 3), np.float32) * [0.2, 0.5, 1.0]
-    image = image.astype(np.float32)
-
-    def vary(**settings):
-        return vary_intensity(image, ColourSettings(**settings), np.random.default_rng(seed))
-
-    assert np.ptp(vary(grey=1.0), axis=2).max() < 1e-5
-    assert np.argmax(vary().mean((0, 1))) == 2
-    means = vary(permute=1.0).mean((0, 1))
-    assert np.ptp(means) > 0.1
-
-
-def test_intensities_depend_on_the_seed_alone():
-    image = np.random.default_rng(0).random((16, 16, 3), np.float32)
-    first, again, other = (
-        vary_intensity(image, WILD, np.random.default_rng(seed)) for seed in (5, 5, 6)
+@pytest.mark.parametrize("zoom", [0.3, 0.5, 1.0, 2.5])
+def test_cutting_before_warping_changes_nothing(zoom, monkeypatch):
+    rng = np.random.default_rng(1)
+    labels = draw_discs(
+        (600, 500), [(y, x, 14) for y in range(20, 600, 40) for x in (60, 250, 430)]
     )
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    image = cv2.GaussianBlur(rng.random((600, 500, 3), np.float32), (0, 0), 2).astype(np.float16)
+    field = make_field(labels, image=image)
+    settings = GeometrySettings(64, scale=(zoom, zoom))
+    cut = [draw_patch(field, [field], settings, np.random.default_rng(k)) for k in range(6)]
+    monkeypatch.setattr(training.augment, "REACH_MARGIN_PX", 1e6)
+    whole = [draw_patch(field, [field], settings, np.random.default_rng(k)) for k in range(6)]
+    for one, other in zip(cut, whole, strict=True):
+        # warpAffine rounds coordinates to 1/32 px, from another corner to another side
+        np.testing.assert_allclose(one.image, other.image, atol=0.02)
+        assert np.mean(one.labels != other.labels) < 0.005
+        assert np.mean(one.trusted != other.trusted) < 0.005
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.5])
+def test_a_zoomed_field_is_the_field_of_zoomed_cells(field, factor):
+    zoomed = zoom_field(field, factor)
+    assert zoomed.labels.shape == (round(100 * factor), round(140 * factor))
+    assert zoomed.image.shape[:2] == zoomed.trusted.shape == zoomed.labels.shape
+    assert zoomed.scale == factor
+    areas = np.bincount(zoomed.labels.ravel())[1:] / np.bincount(field.labels.ravel())[1:]
+    np.testing.assert_allclose(areas, factor**2, rtol=0.1)
+    assert np.mean((zoomed.image[:, :, 0] > 0.5) == (zoomed.labels > 0)) > 0.97
+    assert np.mean(cosines(zoomed.flow.astype(np.float32), zoomed.labels) > 0.9) > 0.9
+    assert zoom_field(make_field(draw_beans(), with_flow=False), factor).flow.size == 0
+
+
+def test_the_pieces_of_a_mosaic_can_differ_in_scale():
+    disc = make_field(draw_discs((40, 40), [(20, 20, 12)]))
+
+    def spread(zoom):
+        mosaic = lay_mosaic(disc, [disc], 300, np.random.default_rng(0), zoom)
+        areas = np.bincount(inner_cells(mosaic.labels).ravel())[1:]
+        return np.sqrt(areas.max() / areas.min())
+
+    assert spread(1.0) == 1.0
+    assert 1.5 < spread(2.0) < 4.1
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,5 +1,6 @@
 """From a data folder to weights that predict, with thin networks and one or two steps."""
 
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -8,19 +9,31 @@ import numpy as np
 import pytest
 import torch
 
+import models.cdnet
 import models.cpnet
 import models.vgg16
 import training.cli
 import training.export
+import training.router_run
 import training.size
-from manifest import read_manifest, verified_path
+from manifest import read_manifest, verified_path, write_entry
 from models.registry import load_segmenter
+from models.weights import read_weights
+from router.router import Route
 from tests.cells import draw_discs
-from tests.training.folders import make_field, write_record, write_synthetic_data
+from tests.training.folders import (
+    add_unlabelled,
+    make_field,
+    write_record,
+    write_synthetic_data,
+)
 from training.augment import GeometrySettings
-from training.cli import few_each, main, read_best, usable
-from training.data import DataError
+from training.cli import main
+from training.data import list_records
+from training.experts import few_each, usable
+from training.loop import Trainer
 from training.recipes import RECIPES
+from training.start import read_best
 
 CELLPOSE = ["cellpose_phase", "cellpose_dic", "cellpose_general", "cellpose_brightfield"]
 
@@ -30,7 +43,10 @@ def quick_training(monkeypatch):
     """Make networks thin, crops small, and leave the process's signals alone."""
     monkeypatch.setattr(models.cpnet, "WIDTHS", (4, 8, 8, 16))
     monkeypatch.setattr(models.vgg16, "ENCODER", ((4,), (4,), (8,), (8,), (8,)))
+    monkeypatch.setattr(models.vgg16, "DECODER", (8, 8, 8, 8, 16))
+    monkeypatch.setattr(models.cdnet, "WIDTH", 16)
     monkeypatch.setattr(training.size, "N_DRAWS", 10)
+    monkeypatch.setattr("models.size_view.SIZE_VIEW_PX", 96)
     small = GeometrySettings(64)
     recipes = {name: replace(recipe, geometry=small) for name, recipe in RECIPES.items()}
     monkeypatch.setattr(training.cli, "RECIPES", recipes)
@@ -63,19 +79,36 @@ def error_line(caplog):
     return record.getMessage()
 
 
-def test_all_experts_are_trained_and_can_be_loaded(train, tmp_path):
+def test_everything_is_trained_once_and_can_be_loaded(train, tmp_path, monkeypatch, caplog):
     assert train("all") == 0
     weights = tmp_path / "weights"
+    experts = set(RECIPES) - {"cellpose_base"}
     entries = read_manifest(weights)
-    assert set(entries) == {f"{name}.safetensors" for name in RECIPES if name != "cellpose_base"}
+    assert set(entries) == {f"{name}.safetensors" for name in experts} | {"router.joblib"}
     batch = np.random.default_rng(0).random((1, 64, 96, 3), np.float32)
-    for name in RECIPES.keys() - {"cellpose_base"}:
+    for name in experts:
         segmenter = load_segmenter(name, "cpu", weights)
         maps = segmenter.forward(batch)
         assert maps.shape == (1, segmenter.n_maps, 64, 96)
         assert np.isfinite(maps).all()
         assert segmenter.decode(maps[0]).shape == (64, 96)
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == sorted([*RECIPES, "cache"])
+    folders = sorted(p.name for p in (tmp_path / "runs").iterdir())
+    assert folders == sorted([*RECIPES, "cache", "router"])
+
+    # a second call finds all of it done
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        patch.setattr(Trainer, "__init__", refuse)
+        patch.setattr("training.router_run.fit_router", refuse)
+        assert train("all") == 0
+    assert read_manifest(weights) == entries
+    assert caplog.text.count("already") == len(RECIPES) + 1
+    # what changed since is done again, and so is what starts from it
+    (weights / "cellpose_dic.safetensors").write_bytes(b"damaged")
+    assert train("cellpose_dic") == 0
+    verified_path("cellpose_dic.safetensors", weights)  # raises no error
 
 
 def test_the_manifest_says_how_an_expert_was_trained(train, tmp_path):
@@ -98,25 +131,74 @@ def test_the_manifest_says_how_an_expert_was_trained(train, tmp_path):
     assert (entry["device"], entry["torch"]) == ("cpu", torch.__version__)
     assert entry["commit"]
     # the file holds the best weights of the run, halved, and the size model
-    saved = load_segmenter("cellpose_phase", "cpu", path.parent).network.state_dict()
+    saved = read_weights(path.name, path.parent)
     assert saved["size_weight"].any()
     for name, value in state["best"].items():
         if not name.startswith("size_"):
-            halved = value.half().float() if value.is_floating_point() else value
-            assert torch.equal(saved[name], halved), name
+            halved = value.half() if value.is_floating_point() else value
+            assert np.array_equal(saved[name], halved.numpy()), name
 
 
 def test_a_run_starts_from_the_best_weights_of_another(train, tmp_path):
     assert train("cellpose_base") == 0
-    base = read_best(tmp_path / "runs/cellpose_base")
+    base = read_best(tmp_path / "runs/cellpose_base").state
     assert train("cellpose_dic") == 0
-    tuned = read_best(tmp_path / "runs/cellpose_dic")
+    tuned = read_best(tmp_path / "runs/cellpose_dic").state
     # one step of the warm-up moves a weight by 2e-5
     for name, value in base.items():
         if name.endswith("weight"):
             torch.testing.assert_close(tuned[name], value, atol=1e-3, rtol=0)
-    with pytest.raises(DataError, match="train cellpose_phase first"):
-        read_best(tmp_path / "runs/cellpose_phase")
+
+
+def test_a_run_starts_from_a_file(train, tmp_path, caplog):
+    official = tmp_path / "cyto3.pth"
+    torch.save(models.cpnet.build_cpnet(2).net.state_dict(), official)
+    assert train("cellpose_phase", "--init", official) == 0  # and needs no cellpose_base
+    entry = read_manifest(tmp_path / "weights")["cellpose_phase.safetensors"]
+    assert entry["started_from"].startswith("cyto3.pth (sha256 ")
+    assert train("cdnet_fluorescence", "--init", official) == 1
+    assert "cyto3.pth" in error_line(caplog)
+
+
+def test_unlabelled_images_teach_two_networks(train, tmp_path, caplog):
+    data = write_synthetic_data(tmp_path / "data", ["fluorescence"])
+    assert train("cdnet_fluorescence", "--semi", "paper", data=data) == 1
+    assert "no unlabelled images of fluorescence" in error_line(caplog)
+    add_unlabelled(data, "fluorescence")
+    assert train("cdnet_fluorescence", "--semi", "paper", data=data) == 0
+    entry = read_manifest(tmp_path / "weights")["cdnet_fluorescence.safetensors"]
+    assert entry["semi_supervision"] == "cross"
+    assert entry["unlabelled"] == {"fluorescence_more": 2}
+    state = read_best(tmp_path / "runs/cdnet_fluorescence").state
+    assert entry["parameters"] == sum(
+        v.numel() for k, v in state.items() if k.endswith(("weight", "bias"))
+    )
+    assert load_segmenter("cdnet_fluorescence", "cpu", tmp_path / "weights").n_maps == 13
+
+
+def test_unlabelled_images_teach_cellpose_in_a_cycle(train, tmp_path):
+    data = write_synthetic_data(tmp_path / "data", ["phase"])
+    add_unlabelled(data, "phase")
+    assert train("cellpose_base", data=data) == 0
+    assert train("cellpose_phase", "--semi", "paper", data=data) == 0
+    entry = read_manifest(tmp_path / "weights")["cellpose_phase.safetensors"]
+    assert entry["semi_supervision"] == "cycle"
+    (cycle,) = (tmp_path / "runs/cellpose_phase").glob("cycle1-*")
+    masks = (cycle / "masks/masks.csv").read_text().splitlines()
+    assert len(masks) == 3  # a header and an image each; a net of one step is sure of none
+
+
+def test_a_data_set_can_be_left_out(train, tmp_path, data_dir, caplog):
+    assert train("cellpose_base", "--leave-out", "dic_set", "brightfield_set") == 0
+    losses = torch.load(tmp_path / "runs/cellpose_base/checkpoint.pt", weights_only=True)
+    assert losses["progress"]["step"] == 1
+    assert train("cellpose_dic", "--leave-out", "dic_set") == 1
+    assert "no labelled training images of dic" in error_line(caplog)
+
+
+def test_an_unknown_data_set_cannot_be_left_out(train, caplog):
+    assert train("cellpose_base", "--leave-out", "livecell") == 1
+    assert "livecell" in error_line(caplog)
 
 
 def test_a_stopped_run_exits_with_three_and_goes_on(train, tmp_path, monkeypatch, caplog):
@@ -141,7 +223,79 @@ def test_a_folder_without_data_is_one_line(train, tmp_path, caplog):
 def test_an_expert_without_images_is_one_line(train, tmp_path, caplog):
     data = write_synthetic_data(tmp_path / "data", ["phase"], n_each=2)
     assert train("cdnet_fluorescence", data=data) == 1
-    assert "no labelled training images" in error_line(caplog)
+    assert "cdnet_fluorescence: no labelled training images of fluorescence" in error_line(caplog)
+
+
+def test_one_image_is_too_few(train, tmp_path, caplog):
+    data = write_synthetic_data(tmp_path / "data", ["fluorescence"], n_each=1)
+    assert train("cdnet_fluorescence", data=data) == 1
+    assert "none is left to validate on" in error_line(caplog)
+
+
+def test_with_all_the_last_expert_is_looked_at_first(train, tmp_path, caplog):
+    data = write_synthetic_data(tmp_path / "data", ["phase", "dic", "brightfield"], n_each=2)
+    assert train("all", data=data) == 1
+    assert "no labelled training images of fluorescence" in error_line(caplog)
+    assert not (tmp_path / "runs/cellpose_base").exists()
+
+
+def test_a_training_image_without_labels_is_one_line(train, tmp_path, caplog):
+    data = write_synthetic_data(tmp_path / "data", ["phase"], n_each=2)
+    index = data / "index.csv"
+    index.write_text(index.read_text().replace("phase/b_label.tiff", ""))
+    assert train("cellpose_base", data=data) == 1
+    assert "b.png: a training image without labels" in error_line(caplog)
+
+
+def write_challenge(folder, kind, n_images):
+    """Lay synthetic images out as the challenge does."""
+    source = write_synthetic_data(folder / "source", [kind], n_each=n_images)
+    for name in ("images", "labels"):
+        (folder / "data/Training-labeled" / name).mkdir(parents=True)
+    for record in list_records(source):
+        record.image.rename(folder / "data/Training-labeled/images" / record.image.name)
+        assert record.label is not None
+        record.label.rename(folder / "data/Training-labeled/labels" / record.label.name)
+    return folder / "data"
+
+
+def test_the_layout_of_the_challenge_trains_with_the_modality_that_the_router_sees(
+    train, tmp_path, caplog, monkeypatch
+):
+    data = write_challenge(tmp_path, "fluorescence", 3)
+    seen = Route("fluorescence", "cdnet_fluorescence", {})
+    router = type("Fake", (), {"route": lambda *_: seen})()
+    monkeypatch.setattr(training.cli, "find_router", lambda _: router)
+    assert train("cdnet_fluorescence", data=data) == 0
+    (data / "Training-labeled/images/a.png").unlink()
+    assert train("cdnet_fluorescence", data=data) == 1
+    assert "a_label.tiff: labels without an image" in error_line(caplog)
+
+
+def test_without_modalities_the_shipped_router_is_taken_over(train, tmp_path, monkeypatch):
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    for name in ("router.joblib", "router.json"):
+        (shipped / name).write_bytes(name.encode())
+    write_entry(shipped, "router.joblib", {"kind": "router"})
+    monkeypatch.setattr(training.router_run, "WEIGHTS_DIR", shipped)
+    data = write_challenge(tmp_path, "phase", 2)
+    for _ in range(2):
+        assert train("router", data=data) == 0
+    assert verified_path("router.joblib", tmp_path / "weights").read_bytes() == b"router.joblib"
+    assert read_manifest(tmp_path / "weights")["router.joblib"]["kind"] == "router"
+
+
+def test_losses_that_are_no_numbers_are_one_line(train, tmp_path, caplog, monkeypatch):
+    def no_number(task, model, batch):
+        return model(batch["image"]).sum() * float("nan")
+
+    monkeypatch.setattr("training.mask_task.CDNetTask.loss", no_number)
+    assert train("cdnet_fluorescence") == 1
+    line = error_line(caplog)
+    assert "the loss of step 1 is nan" in line
+    assert "fluorescence_set/" in line
+    assert not (tmp_path / "weights").exists()
 
 
 def test_a_broken_image_is_one_line_that_names_it(train, tmp_path, caplog):
@@ -184,6 +338,15 @@ def test_validation_takes_few_complete_images_a_data_set(tmp_path):
 def test_fields_without_cells_are_left_out():
     empty, full = (make_field(draw_discs((20, 20), discs)) for discs in ([], [(10, 10, 5)]))
     assert usable([empty, full, empty]) == [full]
+
+
+def test_a_seed_gives_the_same_weights(train, tmp_path):
+    digests = []
+    for _ in range(2):
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        assert train("cdnet_fluorescence", "--augment", "wide", steps=2) == 0
+        digests.append(read_best(tmp_path / "runs/cdnet_fluorescence").digest())
+    assert digests[0] == digests[1]
 
 
 def test_outside_of_git_the_commit_is_unknown(monkeypatch):

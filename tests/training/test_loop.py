@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from training.loop import LoopSettings, StopRequest, Trainer, learning_rate, update_average
+import training.loop
+from training.loop import (
+    DivergedError,
+    LoopSettings,
+    StopRequest,
+    Trainer,
+    learning_rate,
+    update_average,
+)
 
 QUICK = LoopSettings(steps=4, batch=2, warmup=2, validate_every=2, checkpoint_every=3)
 
@@ -24,6 +32,9 @@ class TinyTask:
     def build(self) -> nn.Module:
         layers = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 1)
         return nn.Sequential(*layers)
+
+    def name_batch(self, n, seed):
+        return [f"image {seed[1]}.{k}" for k in range(n)]
 
     def draw_batch(self, n, seed):
         self.seeds.append(seed)
@@ -169,7 +180,8 @@ def test_a_finished_run_stays_as_it_is(tmp_path):
     assert_same_tensors(all_state(again), all_state(trainer))
     assert again.task.validated == []
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.csv"]
+    files = {p.name for p in tmp_path.iterdir()} - {"events"}
+    assert files == {"checkpoint.pt", "metrics.csv", "curves.svg"}
 
 
 def test_a_stop_during_the_last_step_is_no_stop(tmp_path):
@@ -180,7 +192,7 @@ def test_a_stop_during_the_last_step_is_no_stop(tmp_path):
 def test_each_step_draws_its_own_crops(tmp_path):
     task = TinyTask()
     make_trainer(tmp_path, task, replace(QUICK, seed=7)).run()
-    assert task.seeds[:4] == [(7, 0), (7, 1), (7, 2), (7, 3)]
+    assert sorted(task.seeds) == [(7, 0), (7, 1), (7, 2), (7, 3)]
 
 
 def test_weights_depend_on_the_seed_alone(tmp_path):
@@ -219,6 +231,59 @@ def test_metrics_have_a_row_a_validation(tmp_path):
         ("5", "0.75"),
     ]
     assert all(float(row["loss"]) > 0 for row in rows)
+
+
+def test_losses_have_a_row_every_few_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.loop, "REPORT_EVERY", 2)
+
+    def rows(name, *stops):
+        settings = replace(QUICK, steps=5, warmup=0, schedule="halving", halve_every=2)
+        for stop in stops:
+            trainer = make_trainer(tmp_path / name, settings=settings)
+            trainer.run(StopAfter(trainer, stop))
+        with (tmp_path / name / "losses.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    whole = rows("whole", 9)
+    assert [row["step"] for row in whole] == ["2", "4"]
+    assert [float(row["lr"]) for row in whole] == [1e-3, 0.5e-3]
+    # a row is the mean of its steps, those before a stop included
+    assert rows("parts", 1, 3, 9) == whole
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_run_that_diverges_stops_and_names_the_batch(tmp_path, what):
+    class Diverging(TinyTask):
+        def loss(self, model, batch):
+            loss = super().loss(model, batch)
+            if self.is_bad(batch):
+                # the root of 0 has a value and no gradient
+                loss = loss * float("nan") if what == "loss" else loss + (loss * 0).sqrt()
+            return loss
+
+        def is_bad(self, batch):
+            bad = np.random.default_rng((0, 4)).random((2, 3, 8, 8), np.float32)
+            return torch.equal(batch["image"], torch.from_numpy(bad))
+
+    settings = replace(QUICK, steps=8)
+    trainer = make_trainer(tmp_path, Diverging(), settings)
+    with pytest.raises(DivergedError, match=rf"the {what} of step 5 is .*image 4\.0, image 4\.1"):
+        trainer.run()
+    resumed = make_trainer(tmp_path, settings=settings)
+    assert resumed.progress.step == 3  # the last checkpoint
+    assert all(bool(torch.isfinite(v).all()) for v in resumed.model.state_dict().values())
+    assert resumed.run()
+
+
+def test_a_seed_gives_the_same_weights(tmp_path):
+    first, again, other = (
+        make_trainer(tmp_path / name, settings=replace(QUICK, seed=seed))
+        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
+    for trainer in (first, again, other):
+        trainer.run()
+    assert_same_tensors(again.best_state(), first.best_state())
+    assert not torch.equal(first.best_state()["0.weight"], other.best_state()["0.weight"])
 
 
 def test_training_learns(tmp_path):

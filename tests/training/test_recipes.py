@@ -3,11 +3,9 @@ from pathlib import Path
 import pytest
 
 from models.registry import EXPERTS, SPECS
-from training.cli import BASE, FIELD_SETTINGS, TASKS
-from training.data import Record
-from training.recipes import NOT_LEARNT, RECIPES, paper_protocol
-
-LOADER = {"cpnet": "load_cellpose", "unet": "load_unet", "cdnet": "load_cdnet"}
+from training.data import DataError, Record
+from training.experts import BASE, FIELD_SETTINGS, TASKS
+from training.recipes import NOT_LEARNT, RECIPES, choose_semi, paper_protocol, widen
 
 
 def make_record(modality, dataset="a"):
@@ -17,7 +15,7 @@ def make_record(modality, dataset="a"):
 def test_every_expert_has_a_recipe_for_its_network():
     assert set(RECIPES) == {*EXPERTS, BASE}
     for expert in EXPERTS:
-        assert SPECS[expert].factory.endswith(f":{LOADER[RECIPES[expert].network]}")
+        assert SPECS[expert].network.endswith(f":build_{RECIPES[expert].network}")
 
 
 def test_runs_come_after_those_they_start_from():
@@ -78,3 +76,45 @@ def test_the_paper_protocol_is_its_table_2(name, expected):
     assert (loop.schedule, loop.halve_every) == ("halving", loop.steps)
     assert recipe.starts_from == (RECIPES[name].starts_from if "cellpose" in name else "")
     assert recipe.modalities == RECIPES[name].modalities
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_wide_augmentation_varies_no_less(name):
+    recipe, wide = RECIPES[name], widen(RECIPES[name])
+    assert wide.augment == "wide"
+    for key, value in vars(recipe.colour).items():
+        assert getattr(wide.colour, key) >= value
+    assert wide.geometry.wide_scale == (0.25, 4.0)
+    assert 0 < wide.geometry.wide_share < 1
+    assert wide.geometry.patch_px == recipe.geometry.patch_px
+    assert wide.loop == recipe.loop
+    assert (wide.colour.stain > 0) == ("brightfield" in recipe.modalities)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipes_that_ship_leave_the_wide_effects_off(name):
+    colour, geometry = RECIPES[name].colour, RECIPES[name].geometry
+    assert not any((colour.dropout, colour.stain, colour.shot, colour.jpeg, colour.bits))
+    assert (geometry.wide_share, geometry.mosaic_zoom) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "semi"),
+    [
+        ("cellpose_phase", "paper", "cycle"),
+        ("cellpose_general", "paper", "cycle"),
+        ("cdnet_fluorescence", "paper", "cross"),
+        ("cellpose_brightfield", "paper", "none"),
+        ("unet_brightfield", "paper", "none"),
+        ("cdnet_fluorescence", "none", "none"),
+        ("unet_brightfield", "cross", "cross"),
+        ("cellpose_brightfield", "cycle", "cycle"),
+    ],
+)
+def test_how_an_expert_learns_from_unlabelled_images(name, wanted, semi):
+    assert choose_semi(name, RECIPES[name], wanted).semi == semi
+
+
+def test_cellpose_has_no_masks_to_compare():
+    with pytest.raises(DataError, match=r"cellpose_dic: .*--semi cycle"):
+        choose_semi("cellpose_dic", RECIPES["cellpose_dic"], "cross")

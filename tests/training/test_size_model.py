@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import training.size
-from models.cpnet import NET_DIAMETER_PX, resize_view
+from models.cellpose_expert import NET_DIAMETER_PX
+from models.size_view import resize_view
 from tests.cells import draw_discs
 from tests.training.folders import make_field
 from training.cellpose_task import FIELD_DIAMETER_PX

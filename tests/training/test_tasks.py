@@ -9,10 +9,12 @@ from models.flows import renumber
 from models.mask_classes import encode_mask, find_touching
 from tests.cells import draw_touching_pairs
 from tests.training.folders import make_field
-from training.augment import ColourSettings, GeometrySettings, Patch
+from training.augment import GeometrySettings, Patch
 from training.cellpose_task import CellposeTask
+from training.intensity import ColourSettings
 from training.mask_task import TOUCHING_WEIGHT, CDNetTask, UNetTask
 from training.patch_task import crop_middle, run_padded
+from training.start import Start
 
 EMPTY = np.zeros(0, np.float32)
 
@@ -83,6 +85,16 @@ def test_some_crops_are_blank(kind, field):
     assert make_task(kind, field, blank=0.0).draw_batch(4, (0, 0))[key].any((1, 2)).all()
 
 
+def test_a_batch_names_what_it_is_drawn_from(field):
+    other = make_field(field.labels, name="b", dataset="more")
+    task = CellposeTask([field, other], [], {}, GeometrySettings(64), ColourSettings(blank=0.4))
+    names = [task.name_batch(6, (0, step)) for step in range(6)]
+    assert {name for batch in names for name in batch} == {"discs/a", "more/b", "blank"}
+    for step, batch in enumerate(names):
+        cells = task.draw_batch(6, (0, step))["cell"].any((1, 2))
+        assert [name == "blank" for name in batch] == [not has for has in cells]
+
+
 @pytest.mark.parametrize("kind", TASKS)
 def test_perfect_maps_cost_least(kind, field):
     task = make_task(kind, field, blank=0.0)
@@ -130,13 +142,13 @@ def test_perfect_maps_validate_as_one(kind, field):
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_network_can_start_from_another_run(kind, field, thin_networks):
     source = make_task(kind, field).build().state_dict()
-    state = make_task(kind, field, init=source).build().state_dict()
+    state = make_task(kind, field, init=Start(source, "a")).build().state_dict()
     assert all(torch.equal(state[name], source[name]) for name in source)
 
 
 def test_the_unet_takes_what_cdnet_has_of_it(field, thin_networks):
     source = make_task(CDNetTask, field).build().state_dict()
-    state = make_task(UNetTask, field, init=source).build().state_dict()
+    state = make_task(UNetTask, field, init=Start(source, "cdnet.pt")).build().state_dict()
     shared = [name for name in state if name.startswith("body.")]
     assert set(state) - set(shared) == {"head.weight", "head.bias"}
     assert all(torch.equal(state[name], source[name]) for name in shared)
@@ -144,8 +156,8 @@ def test_the_unet_takes_what_cdnet_has_of_it(field, thin_networks):
 
 def test_cellpose_does_not_start_from_another_network(field, thin_networks):
     source = make_task(UNetTask, field).build().state_dict()
-    with pytest.raises(ValueError, match="no weight"):
-        make_task(CellposeTask, field, init=source).build()
+    with pytest.raises(ValueError, match=r"unet\.pt: no weight"):
+        make_task(CellposeTask, field, init=Start(source, "unet.pt")).build()
 
 
 def test_the_middle_of_a_field_is_cut(field):
