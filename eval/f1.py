@@ -1,31 +1,34 @@
-"""The challenge's F1 over a folder of predictions: ``python -m eval.f1 -g TRUTH -s PREDICTIONS``.
+"""Score a folder of predictions as the challenge does: ``python -m eval.f1 -g TRUTH -s SEG``.
 
-Three ways to say which truth belongs to which prediction: two folders (with the modality from
-``--index`` or from the folder's name), or a data folder with an index
-(``--data DIR --split test``).
+Which truth belongs to which prediction is told by two folders (with the modality from ``--index``
+or from the folder's name), or by a data folder with an index (``--data DIR --split test``).
+
+Every true label image counts: without a usable prediction its F1 is 0. ``--as-organisers`` leaves
+such images out and repeats the other accidents of the organisers' script. Exit code: 0 when
+all pairs were scored, 1 when a pair had a problem, 2 when the arguments do not fit.
 """
 
 import argparse
-import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from eval.matching import Labels
-from eval.official import Rules, score_labels, score_missing
-from eval.pairs import Pair, PairError, pair_folders, pair_records, read_modalities
+from eval.official import Rules
+from eval.pairs import Pair, PairError, check_folder, pair_folders, pair_records, read_modalities
+from eval.run_file import Run, Seams, Unscored, name_commit, now_utc, write_run
+from eval.scoring import ScoredImage, Task, score_pairs
+from eval.seams import summarise_seams
 from eval.tables import (
-    ScoredImage,
+    format_details,
+    format_sizes,
     format_summaries,
-    summarise_datasets,
-    summarise_modalities,
+    summarise_run,
     write_csv,
 )
-from imaging.reading import ImageError, open_image
 from training.data import DataError, list_records
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,11 @@ logger = logging.getLogger(__name__)
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
-    parser = argparse.ArgumentParser(prog="python -m eval.f1", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.f1",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "-s",
         "--seg",
@@ -49,15 +56,24 @@ def build_parser() -> argparse.ArgumentParser:
     modality = parser.add_mutually_exclusive_group()
     modality.add_argument("--index", type=Path, metavar="CSV", help="modality of the names in -g")
     modality.add_argument(
-        "--modality-by-folder", action="store_true", help="-g holds one folder a modality"
+        "--modality-by-folder",
+        action="store_true",
+        help="-g holds folders MODALITY or MODALITY/DATASET",
     )
-    add_rule_arguments(parser)
+    add_score_arguments(parser)
     return parser
 
 
-def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
+def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how to score and where to write."""
-    parser.add_argument("--threshold", type=float, nargs="+", default=[0.5], metavar="IOU")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        nargs="+",
+        default=[0.5],
+        metavar="IOU",
+        help="smallest IoU of a match; the first one is that of the means (default: 0.5)",
+    )
     parser.add_argument(
         "--count-border-cells", action="store_true", help="score cells at the border too"
     )
@@ -66,20 +82,35 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave missing predictions out and repeat the script's accidents",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="one line an image")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the tables")
+    parser.add_argument(
+        "--seams",
+        type=int,
+        metavar="TILE_PX",
+        help="count predicted cells with a straight edge on a tile grid",
+    )
+    parser.add_argument(
+        "--name", metavar="SYSTEM", help="name of what is scored (default: the folder's)"
+    )
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="PATH",
+        help="one line an image; in a folder: NAME-THRESHOLD.csv, as the organisers name it",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the run file, for eval.compare")
+    parser.add_argument("--jobs", type=int, metavar="N", help="images at a time (default: cores)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Score what the command line names; 0 when scored, 2 when the arguments do not fit."""
+    """Score what the command line names; see the module for the exit codes."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     args = build_parser().parse_args(argv)
     try:
-        report(list_pairs(args), args)
-    except (DataError, ImageError, PairError, ValueError, OSError) as error:
+        check_outputs(args)
+        return report(list_pairs(args), args, args.seg)
+    except (DataError, PairError, ValueError, OSError) as error:
         logger.error("%s", error)
         return 2
-    return 0
 
 
 def list_pairs(args: argparse.Namespace) -> list[Pair]:
@@ -93,111 +124,119 @@ def list_pairs(args: argparse.Namespace) -> list[Pair]:
     return pair_folders(args.gt, args.seg, modalities, args.modality_by_folder)
 
 
-def report(pairs: Sequence[Pair], args: argparse.Namespace) -> None:
-    """Score at every threshold; write the tables to standard output and to files."""
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuse outputs in a folder that does not exist, before hours of work; raises PairError."""
+    if args.json:
+        check_folder(args.json.parent, "--json")
+    if args.csv:
+        check_folder(args.csv.parent, "--csv")
+
+
+def report(pairs: Sequence[Pair], args: argparse.Namespace, seg_dir: Path) -> int:
+    """Score pairs; write the tables to standard output and to files.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        Files to read.
+    args : Namespace
+        With the options of :func:`add_score_arguments`.
+    seg_dir : Path
+        Folder of predictions; names the system if ``--name`` does not.
+
+    Returns
+    -------
+    int
+        1 when a pair had a problem, otherwise 0.
+
+    Raises
+    ------
+    ValueError
+        If a threshold or the size of tiles is out of range.
+    OSError
+        If a file cannot be written.
+    """
     rules = Rules(with_quirks=args.as_organisers)
     if args.count_border_cells:
         rules = replace(rules, border_px=0)
-    results = []
-    for iou_min in args.threshold:
-        images = score_pairs(pairs, replace(rules, iou_min=iou_min))
-        modalities, datasets = summarise_modalities(images), summarise_datasets(images)
-        sys.stdout.write(f"IoU >= {iou_min:g}\n{format_summaries([*modalities, *datasets])}\n")
-        if args.as_organisers and images:
-            f1 = [image.f1 for image in images]
-            sys.stdout.write(
-                f"threshold: {iou_min} mean F1 Score: {np.mean(f1)} "
-                f"median F1 Score: {np.median(f1)}\n"
-            )
-        if args.csv:
-            write_csv(_numbered(args.csv, iou_min, len(args.threshold)), images)
-        results.append(
-            {
-                "iou_min": iou_min,
-                "modalities": [asdict(line) for line in modalities],
-                "datasets": [asdict(line) for line in datasets],
-            }
-        )
+    task = Task(tuple(args.threshold), rules, args.seams)
+    images, unscored = score_all(pairs, task, args.jobs)
+    system = args.name or seg_dir.resolve().name
+    run = Run(
+        created=now_utc(),
+        commit=name_commit(),
+        system=system,
+        rules=rules,
+        thresholds=task.thresholds,
+        images=tuple(scored.image for scored in images),
+        unscored=tuple(unscored),
+        summaries=tuple(summarise_run(images, task.thresholds)),
+        seams=_add_seams(images, task),
+    )
+    sys.stdout.write(format_run(run, images))
+    if args.csv:
+        for iou_min in task.thresholds:
+            write_csv(_csv_path(args.csv, system, iou_min, task.thresholds), images, iou_min)
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_run(args.json, run)
+    return int(bool(unscored) or any(scored.image.problem for scored in images))
 
 
-def score_pairs(pairs: Iterable[Pair], rules: Rules) -> list[ScoredImage]:
-    """Score pairs of label images.
-
-    Parameters
-    ----------
-    pairs : iterable of Pair
-        Files to read.
-    rules : Rules
-        How to score. With quirks, images without a usable prediction are left out; otherwise
-        all their cells are missed.
-
-    Returns
-    -------
-    list of ScoredImage
-        In the order of the pairs.
-
-    Raises
-    ------
-    imaging.reading.ImageError
-        If a true label image cannot be read.
-    """
-    images = []
-    for pair in pairs:
-        image = _score_pair(pair, rules)
-        if image.problem:
-            logger.warning("%s: %s", pair.name, image.problem)
-        if not (image.problem and rules.with_quirks):
-            images.append(image)
-    return images
+def score_all(
+    pairs: Sequence[Pair], task: Task, n_jobs: int | None = None
+) -> tuple[list[ScoredImage], list[Unscored]]:
+    """Score pairs and log each problem; those that cannot be scored come apart."""
+    images, unscored = [], []
+    for pair, scored in zip(pairs, score_pairs(pairs, task, n_jobs), strict=True):
+        if isinstance(scored, Unscored):
+            logger.warning("%s: left out: %s", pair.name, scored.problem)
+            unscored.append(scored)
+            continue
+        if scored.image.problem:
+            logger.warning("%s: F1 is 0: %s", pair.name, scored.image.problem)
+        images.append(scored)
+    return images, unscored
 
 
-def read_label_image(path: Path) -> Labels:
-    """Read a label image in the dtype of its file.
-
-    Parameters
-    ----------
-    path : Path
-        One channel; of several the first is taken.
-
-    Returns
-    -------
-    (Y, X) ndarray
-        Integer; whole numbers stored as float become int64.
-
-    Raises
-    ------
-    imaging.reading.ImageError
-        If the file cannot be read or holds fractions.
-    """
-    with open_image(path) as image:
-        pixels = image.read((0, 0, *image.shape[:2]))[:, :, 0]
-    if pixels.dtype.kind == "f":
-        if (pixels != np.rint(pixels)).any():
-            raise ImageError.about(path, "holds fractions, not labels", "write integer labels")
-        return pixels.astype(np.int64)
-    labels: Labels = pixels
-    return labels
-
-
-def _score_pair(pair: Pair, rules: Rules) -> ScoredImage:
-    """Score one pair; a prediction that is missing or unusable leaves a problem."""
-    labels_true = read_label_image(pair.truth)
-    problem = "no prediction"
-    if pair.prediction is not None:
-        try:
-            return ScoredImage(
-                pair, score_labels(labels_true, read_label_image(pair.prediction), rules)
+def format_run(run: Run, images: Sequence[ScoredImage]) -> str:
+    """Lay the tables of a run out as text, ending with a line break."""
+    blocks = []
+    for iou_min in run.thresholds:
+        summaries = summarise_run(images, (iou_min,))
+        blocks.append(f"IoU >= {iou_min:g}\n{format_summaries(summaries)}")
+        if run.rules.with_quirks and images:
+            f1 = [image.f1_at(iou_min) for image in run.images]
+            blocks.append(
+                f"threshold: {iou_min} mean F1 Score: {np.mean(f1)} "
+                f"median F1 Score: {np.median(f1)}"
             )
-        except (ImageError, ValueError) as error:
-            problem = str(error)
-    return ScoredImage(pair, score_missing(labels_true, rules), problem)
+    blocks.append(format_details(run.summaries))
+    if any(line.kind == "all" for line in run.summaries):
+        blocks.append(format_sizes(run.summary("all").by_size))
+    if run.seams:
+        blocks.append(
+            f"cut on a {run.seams.tile_px} px grid: {run.seams.n_cut} of {run.seams.n} instances "
+            f"({run.seams.share:.2%}; by chance {run.seams.expected:.2%})"
+        )
+    if run.unscored:
+        blocks.append(f"left out, as they could not be scored: {len(run.unscored)} images")
+    return "\n\n".join(blocks) + "\n"
 
 
-def _numbered(path: Path, iou_min: float, n_thresholds: int) -> Path:
-    """Name the CSV of one of several thresholds as the organisers do: NAME-0.5.csv."""
-    return path if n_thresholds == 1 else path.with_name(f"{path.stem}-{iou_min}{path.suffix}")
+def _add_seams(images: Sequence[ScoredImage], task: Task) -> Seams | None:
+    """Add up the cut instances, if they were asked for."""
+    if task.seam_tile_px is None:
+        return None
+    return summarise_seams((image.seams for image in images), task.seam_tile_px)
+
+
+def _csv_path(path: Path, system: str, iou_min: float, thresholds: Sequence[float]) -> Path:
+    """Name the CSV of a threshold; in a folder, and where there are several, by the threshold."""
+    if path.is_dir():
+        return path / f"{system}-{iou_min}.csv"
+    if len(thresholds) == 1:
+        return path
+    return path.with_name(f"{path.stem}-{iou_min}{path.suffix}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Count which predicted instances match which true ones, with memory for the overlaps only."""
+"""Which predicted instances match which true ones, and the counts that scores are made of."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
-from skimage.segmentation import relabel_sequential
 
-Labels = NDArray[np.integer[Any]]
+from eval.overlaps import Labels, Overlaps, measure_overlaps
+
+UNIQUE_ABOVE = 0.5  # above this IoU an instance has at most one match
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,78 @@ class MatchCounts:
             return 0.0
         return 2 * (self.precision * self.recall) / (self.precision + self.recall)
 
+    @property
+    def jaccard(self) -> float:
+        """TP / (TP + FP + FN), 0 when nothing matches."""
+        return self.tp / (self.tp + self.fp + self.fn) if self.tp else 0.0
+
+
+@dataclass(frozen=True)
+class Matching:
+    """A largest one-to-one matching of instances.
+
+    Attributes
+    ----------
+    true, pred : (n_true,) and (n_pred,) ndarray of bool
+        Whether each instance has a match.
+    """
+
+    true: NDArray[np.bool_]
+    pred: NDArray[np.bool_]
+
+    @property
+    def counts(self) -> MatchCounts:
+        """Numbers of matched and unmatched instances."""
+        tp = int(np.count_nonzero(self.true))
+        return MatchCounts(tp=tp, fp=self.pred.size - tp, fn=self.true.size - tp)
+
+
+def match_overlaps(overlaps: Overlaps, iou_min: float = 0.5) -> Matching:
+    """Match true and predicted instances one to one.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+        Of the two label images.
+    iou_min : float in (0, 1]
+        Smallest IoU of a match, inclusive.
+
+    Returns
+    -------
+    Matching
+        As many pairs as any can have.
+
+    Raises
+    ------
+    ValueError
+        If ``iou_min`` is out of range.
+
+    Notes
+    -----
+    The organisers minimise ``-(iou >= t) - iou / (2 n)`` over one-to-one assignments, n being the
+    smaller number of instances. The second terms add up to at most 1/2, so the assignment has as
+    many pairs with ``iou >= t`` as any can have: the size of a maximum matching in the graph of
+    these pairs. That graph is sparse, hence no dense matrix here. Above 0.5 the match of an
+    instance is unique [1]_; at 0.5 and below it is not, and the matching chooses.
+
+    References
+    ----------
+    .. [1] Kirillov et al., Panoptic Segmentation, CVPR 2019, sec. 4.1.
+    """
+    if not 0 < iou_min <= 1:
+        raise ValueError(f"iou_min must lie in (0, 1], got {iou_min}")
+    close = overlaps.iou >= iou_min
+    true, pred = overlaps.true[close], overlaps.pred[close]
+    if iou_min <= UNIQUE_ABOVE and true.size:
+        graph = csr_array(
+            (np.ones(true.size, np.int8), (true, pred)), shape=(overlaps.n_true, overlaps.n_pred)
+        )
+        partner = maximum_bipartite_matching(graph, perm_type="column")
+        true, pred = np.flatnonzero(partner >= 0), partner[partner >= 0]
+    has_true, has_pred = np.zeros(overlaps.n_true, bool), np.zeros(overlaps.n_pred, bool)
+    has_true[true], has_pred[pred] = True, True
+    return Matching(has_true, has_pred)
+
 
 def match_instances(labels_true: Labels, labels_pred: Labels, iou_min: float = 0.5) -> MatchCounts:
     """Count one-to-one instance matches between two label images.
@@ -83,76 +155,6 @@ def match_instances(labels_true: Labels, labels_pred: Labels, iou_min: float = 0
 
     Notes
     -----
-    The organisers minimise ``-(iou >= t) - iou / (2 n)`` over one-to-one assignments, n being the
-    smaller number of instances. The second terms add up to at most 1/2, so the assignment has as
-    many pairs with ``iou >= t`` as any can have: the size of a maximum matching in the graph of
-    these pairs. That graph is sparse, hence no dense matrix here. Above 0.5 the match of an
-    instance is unique [1]_; at 0.5 and below it is not, and the matching chooses.
-
-    References
-    ----------
-    .. [1] Kirillov et al., Panoptic Segmentation, CVPR 2019, sec. 4.1.
+    See :func:`match_overlaps` for how this equals the organisers' linear assignment.
     """
-    if not 0 < iou_min <= 1:
-        raise ValueError(f"iou_min must lie in (0, 1], got {iou_min}")
-    if labels_true.shape != labels_pred.shape:
-        raise ValueError(
-            f"label images must have one shape, got {labels_true.shape} and {labels_pred.shape}"
-        )
-    n_true, true_ids = _number_from_one(labels_true)
-    n_pred, pred_ids = _number_from_one(labels_pred)
-    n_matched = 0
-    if n_true and n_pred:
-        pairs = _pairs_above(_count_overlaps(true_ids, pred_ids, (n_true, n_pred)), iou_min)
-        n_matched = int((maximum_bipartite_matching(pairs, perm_type="column") >= 0).sum())
-    return MatchCounts(tp=n_matched, fp=n_pred - n_matched, fn=n_true - n_matched)
-
-
-def check_labels(labels: Labels) -> None:
-    """Refuse an array that is no label image.
-
-    Parameters
-    ----------
-    labels : ndarray
-        To be checked; an empty array is accepted.
-
-    Raises
-    ------
-    ValueError
-        If the dtype is not integer or an id is negative.
-    """
-    if labels.dtype.kind not in "ui":
-        raise ValueError(f"labels must be integers, got {labels.dtype}")
-    if labels.size and labels.min() < 0:
-        raise ValueError(f"labels must not be negative, got {labels.min()}")
-
-
-def _number_from_one(labels: Labels) -> tuple[int, Labels]:
-    """Renumber instances 1..n; return n and the flat ids."""
-    check_labels(labels)
-    if not labels.any():
-        return 0, np.zeros(labels.size, np.int64)
-    numbered, _, _ = relabel_sequential(labels)
-    return int(numbered.max()), numbered.ravel()
-
-
-def _count_overlaps(true_ids: Labels, pred_ids: Labels, shape: tuple[int, int]) -> csr_array:
-    """Count shared pixels: (n_true + 1, n_pred + 1), background included."""
-    ones = np.ones(true_ids.size, np.int64)
-    n_true, n_pred = shape
-    overlaps = coo_array((ones, (true_ids, pred_ids)), shape=(n_true + 1, n_pred + 1))
-    return overlaps.tocsr()
-
-
-def _pairs_above(overlaps: csr_array, iou_min: float) -> csr_array:
-    """Keep the pairs of instances whose IoU reaches ``iou_min``: (n_true, n_pred)."""
-    area_true = np.asarray(overlaps.sum(axis=1)).ravel()
-    area_pred = np.asarray(overlaps.sum(axis=0)).ravel()
-    pairs = overlaps.tocoo()
-    shared, true_ids, pred_ids = pairs.data, pairs.row, pairs.col
-    iou = shared / (area_true[true_ids] + area_pred[pred_ids] - shared)
-    kept = (iou >= iou_min) & (true_ids > 0) & (pred_ids > 0)
-    return csr_array(
-        (np.ones(int(kept.sum()), np.int8), (true_ids[kept] - 1, pred_ids[kept] - 1)),
-        shape=(overlaps.shape[0] - 1, overlaps.shape[1] - 1),
-    )
+    return match_overlaps(measure_overlaps(labels_true, labels_pred), iou_min).counts

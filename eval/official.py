@@ -1,4 +1,4 @@
-"""The challenge's F1 of one image: cells at the border left out, slides scored in squares.
+"""The challenge's way to score an image: cells at the border left out, slides in squares.
 
 Written from the rules of the organisers' ``baseline/compute_metric.py`` (JunMa11/NeurIPS-CellSeg).
 """
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eval.matching import Labels, MatchCounts, check_labels, match_instances
+from eval.label_files import ArrayLabels, LabelRows, NoLabels
+from eval.matching import MatchCounts, match_overlaps
+from eval.overlaps import Labels, Overlaps, check_labels, join_overlaps, measure_overlaps
 
 BORDER_PX = 2  # instances that reach this frame are not scored
 SLIDE_PX = 25_000_000  # from this many pixels on, an image is scored square by square
@@ -18,12 +19,10 @@ ROI_PX = 2000  # side of such a square
 
 @dataclass(frozen=True)
 class Rules:
-    """How to score an image; the defaults are the challenge's.
+    """Which instances of an image are scored; the defaults are the challenge's.
 
     Attributes
     ----------
-    iou_min : float in (0, 1]
-        Smallest IoU of a match, inclusive.
     border_px : int
         Width of the frame whose instances are left out; 0 scores all instances.
     slide_px : int
@@ -34,7 +33,6 @@ class Rules:
         Reproduce what the organisers' script does by accident, see :func:`score_labels`.
     """
 
-    iou_min: float = 0.5
     border_px: int = BORDER_PX
     slide_px: int = SLIDE_PX
     roi_px: int = ROI_PX
@@ -43,28 +41,48 @@ class Rules:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """Score of one image.
+    """What is scored of one image.
 
     Attributes
     ----------
-    counts : MatchCounts
-        Instances away from the border, summed over the squares of a slide.
+    overlaps : Overlaps
+        Of the instances away from the border; of all squares of a slide.
     dice : float
         Overlap of the two foregrounds, border included.
-    fn_reported : int
-        Missed instances as the organisers' table counts them: a region without any prediction
-        adds none. It does not enter their F1. Equals ``counts.fn`` without quirks.
+    n_unreported : int
+        True instances in regions without any prediction, under the organisers' accidents: their
+        table does not count them as missed, their F1 does. 0 without quirks.
     """
 
-    counts: MatchCounts
+    overlaps: Overlaps
     dice: float
-    fn_reported: int
+    n_unreported: int = 0
+
+    def counts(self, iou_min: float = 0.5) -> MatchCounts:
+        """Count the matches at a threshold.
+
+        Parameters
+        ----------
+        iou_min : float in (0, 1]
+            Smallest IoU of a match, inclusive.
+
+        Returns
+        -------
+        MatchCounts
+            All zero when both images are empty.
+
+        Raises
+        ------
+        ValueError
+            If ``iou_min`` is out of range.
+        """
+        return match_overlaps(self.overlaps, iou_min).counts
 
 
 def score_labels(
     labels_true: Labels, labels_pred: Labels, rules: Rules | None = None
 ) -> ImageScore:
-    """Score the label image of one microscope image.
+    """Score the label image of one microscope image; see :func:`score_rows`.
 
     Parameters
     ----------
@@ -76,52 +94,22 @@ def score_labels(
     Returns
     -------
     ImageScore
-        All counts zero and F1 0 when both images are empty (Dice is 1 then).
+        Without instances when both images are empty (Dice is 1 then).
 
     Raises
     ------
     ValueError
-        If shapes differ, an array is not 2-D, a dtype is not integer, an id is negative, or (with
-        quirks) an id becomes negative in the type it is cast to.
-
-    Notes
-    -----
-    With quirks, as the organisers' script does: ids of a small image are cast to int32; predicted
-    ids of a slide are cast to the dtype of the truth, where they wrap around and may merge; a
-    region without prediction reports no missed cell; in an image of 4 px or less that has no
-    background the lowest id survives the removal at the border.
+        As :func:`score_rows`.
     """
-    rules = rules or Rules()
-    if labels_true.ndim != 2 or labels_true.shape != labels_pred.shape:
-        raise ValueError(
-            "label images must be (Y, X) of one shape, "
-            f"got {labels_true.shape} and {labels_pred.shape}"
-        )
-    is_slide = labels_true.size >= rules.slide_px
-    dice = measure_dice(labels_true > 0, labels_pred > 0)
-    if rules.with_quirks:
-        labels_true, labels_pred = _cast_as_organisers(labels_true, labels_pred, is_slide)
-    for labels in (labels_true, labels_pred):
-        check_labels(labels)
-    regions = _squares(labels_true.shape, rules.roi_px) if is_slide else iter([(slice(None),) * 2])
-    counts, fn_reported = MatchCounts(), 0
-    for region in regions:
-        found = match_instances(
-            _inner_instances(labels_true[region], is_slide, rules),
-            _inner_instances(labels_pred[region], is_slide, rules),
-            rules.iou_min,
-        )
-        counts += found
-        fn_reported += found.fn if found.n_pred or not rules.with_quirks else 0
-    return ImageScore(counts, dice, fn_reported)
+    return score_rows(ArrayLabels(labels_true), ArrayLabels(labels_pred), rules)
 
 
-def score_missing(labels_true: Labels, rules: Rules | None = None) -> ImageScore:
+def score_missing(labels_true: LabelRows, rules: Rules | None = None) -> ImageScore:
     """Score an image without a usable prediction: every true instance is missed.
 
     Parameters
     ----------
-    labels_true : (Y, X) ndarray of int
+    labels_true : LabelRows
         0 is background.
     rules : Rules, optional
         By default the challenge's, without its accidents.
@@ -131,56 +119,108 @@ def score_missing(labels_true: Labels, rules: Rules | None = None) -> ImageScore
     ImageScore
         As for a prediction that is all background.
     """
-    return score_labels(labels_true, np.zeros_like(labels_true), rules)
+    return score_rows(labels_true, NoLabels(labels_true.shape), rules)
 
 
-def remove_border_instances(
-    labels: Labels, border_px: int = BORDER_PX, spare_lowest: bool = False
+def score_rows(
+    labels_true: LabelRows, labels_pred: LabelRows, rules: Rules | None = None
+) -> ImageScore:
+    """Score the label image of one microscope image, a slide band by band.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : LabelRows
+        0 is background; ids may have gaps.
+    rules : Rules, optional
+        By default the challenge's, without its accidents.
+
+    Returns
+    -------
+    ImageScore
+        Without instances when both images are empty (Dice is 1 then).
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a dtype is not integer, an id is negative, or (with quirks) an id
+        becomes negative in the type it is cast to.
+
+    Notes
+    -----
+    With quirks, as the organisers' script does: ids of a small image are cast to int32; predicted
+    ids of a slide are cast to the dtype of the truth, where they wrap around and may merge; a
+    region without prediction reports no missed cell; in an image of 4 px or less that has no
+    background the lowest id survives the removal at the border.
+    """
+    rules = rules or Rules()
+    if labels_true.shape != labels_pred.shape:
+        raise ValueError(
+            "label images must have one shape, "
+            f"got {_size(labels_true.shape)} (true) and {_size(labels_pred.shape)} (predicted)"
+        )
+    height, width = labels_true.shape
+    is_slide = height * width >= rules.slide_px
+    parts, n_foreground, n_shared, n_unreported = [], 0, 0, 0
+    for y0, y1 in _bands(height, rules.roi_px if is_slide else height):
+        true, pred = labels_true.read_rows(y0, y1), labels_pred.read_rows(y0, y1)
+        n_foreground += int(np.count_nonzero(true > 0)) + int(np.count_nonzero(pred > 0))
+        n_shared += int(np.count_nonzero((true > 0) & (pred > 0)))
+        if rules.with_quirks:
+            true, pred = _cast_as_organisers(true, pred, is_slide)
+        for x0, x1 in _bands(width, rules.roi_px if is_slide else width):
+            part = _measure_region(true[:, x0:x1], pred[:, x0:x1], is_slide, rules)
+            parts.append(part)
+            if rules.with_quirks and part.n_pred == 0:
+                n_unreported += part.n_true
+    dice = 2 * n_shared / n_foreground if n_foreground else 1.0
+    return ImageScore(join_overlaps(parts), dice, n_unreported)
+
+
+def find_border_ids(
+    labels: Labels, border_px: int = BORDER_PX, frame_shape: tuple[int, int] | None = None
 ) -> Labels:
-    """Erase the instances that reach the outer frame of an image.
+    """List the values that occur in the outer frame of an image.
 
     Parameters
     ----------
     labels : (Y, X) ndarray of int
         0 is background.
     border_px : int
-        Width of the frame; 0 removes nothing.
-    spare_lowest : bool
-        Where the image is all frame and has no background, keep its lowest id.
+        Width of the frame; 0 finds nothing.
+    frame_shape : (int, int), optional
+        Size of the frame, at least the image's own: the image is its upper left part, as if it
+        were padded below and to the right.
 
     Returns
     -------
-    (Y, X) ndarray of int
-        A new array; ids are kept, so they may have gaps.
+    (n,) ndarray of int
+        Sorted, 0 among them where the frame has background inside the image.
     """
-    if border_px == 0 or labels.size == 0:
-        return labels.copy()
-    is_frame = np.ones(labels.shape, bool)
-    if min(labels.shape) > 2 * border_px:
-        is_frame[border_px:-border_px, border_px:-border_px] = False
-    touching = np.unique(labels[is_frame])
-    if spare_lowest and is_frame.all():
-        touching = touching[1:]
-    return np.where(np.isin(labels, touching), 0, labels)
+    height, width = frame_shape or labels.shape
+    if border_px == 0:
+        return labels.ravel()[:0]
+    strips = (
+        labels[:border_px],
+        labels[max(0, height - border_px) :],
+        labels[:, :border_px],
+        labels[:, max(0, width - border_px) :],
+    )
+    return np.unique(np.concatenate([strip.ravel() for strip in strips]))
 
 
-def measure_dice(mask_true: NDArray[np.bool_], mask_pred: NDArray[np.bool_]) -> float:
-    """Measure the overlap of two masks: 2 |A and B| / (|A| + |B|), in [0, 1].
-
-    Parameters
-    ----------
-    mask_true, mask_pred : (Y, X) ndarray of bool
-        Foreground.
-
-    Returns
-    -------
-    float
-        1 when both masks are empty.
-    """
-    n_both = np.count_nonzero(mask_true) + np.count_nonzero(mask_pred)
-    if n_both == 0:
-        return 1.0
-    return 2 * int(np.count_nonzero(mask_true & mask_pred)) / n_both
+def _measure_region(true: Labels, pred: Labels, is_slide: bool, rules: Rules) -> Overlaps:
+    """Measure the overlaps of the instances of one region that do not reach its border."""
+    ignored = []
+    for labels in (true, pred):
+        check_labels(labels)
+        # A slide's last squares are padded with zeros to their full size.
+        frame_shape = (rules.roi_px, rules.roi_px) if is_slide else None
+        ids = find_border_ids(labels, rules.border_px, frame_shape)
+        is_all_frame = min(labels.shape) <= 2 * rules.border_px
+        if rules.with_quirks and not is_slide and is_all_frame:
+            ids = ids[1:]
+        ignored.append(ids)
+    return measure_overlaps(true, pred, *ignored)
 
 
 def _cast_as_organisers(
@@ -192,17 +232,11 @@ def _cast_as_organisers(
     return labels_true.astype(np.int32), labels_pred.astype(np.int32)
 
 
-def _squares(shape: tuple[int, ...], side_px: int) -> Iterator[tuple[slice, slice]]:
-    """Cut an image into squares from its upper left corner."""
-    for y0 in range(0, shape[0], side_px):
-        for x0 in range(0, shape[1], side_px):
-            yield slice(y0, y0 + side_px), slice(x0, x0 + side_px)
+def _bands(length: int, step: int) -> Iterator[tuple[int, int]]:
+    """Cut a length into half-open stretches of ``step``, the last one maybe shorter."""
+    return ((start, min(start + step, length)) for start in range(0, length, max(1, step)))
 
 
-def _inner_instances(labels: Labels, is_slide: bool, rules: Rules) -> Labels:
-    """Leave out border instances of a region; a slide's last squares are padded with zeros."""
-    if is_slide:
-        missing = [(0, rules.roi_px - n) for n in labels.shape]
-        labels = np.pad(labels, missing)
-    spare_lowest = rules.with_quirks and not is_slide
-    return remove_border_instances(labels, rules.border_px, spare_lowest)
+def _size(shape: tuple[int, int]) -> str:
+    """Write a size for messages."""
+    return f"{shape[0]} x {shape[1]} px"

@@ -24,6 +24,8 @@ class Pair:
     ----------
     name : str
         Name of the prediction's file, with its folders below the folder of predictions.
+    image : str
+        File name of the image, or of the true label image where the image is not known.
     truth : Path
         True label image.
     prediction : Path or None
@@ -33,6 +35,7 @@ class Pair:
     """
 
     name: str
+    image: str
     truth: Path
     prediction: Path | None
     modality: str = ""
@@ -56,7 +59,7 @@ def pair_folders(
     modalities : mapping, optional
         ``NAME`` to modality, see :func:`read_modalities`.
     by_folder : bool
-        The truth lies in ``MODALITY/...``; sub-folders are entered.
+        The truth lies in ``MODALITY/`` or ``MODALITY/DATASET/``; sub-folders are entered.
 
     Returns
     -------
@@ -66,8 +69,10 @@ def pair_folders(
     Raises
     ------
     PairError
-        If there is no true label image, or two would take one prediction.
+        If a folder is none, there is no true label image, two would take one prediction, or the
+        predictions are files of other names only.
     """
+    check_folder(truth_dir, "-g")
     found = truth_dir.rglob("*") if by_folder else truth_dir.glob("*")
     pairs = []
     for truth in sorted(found):
@@ -76,10 +81,11 @@ def pair_folders(
             continue
         folder = truth.parent.relative_to(truth_dir)
         modality = folder.parts[0] if folder.parts else (modalities or {}).get(match["stem"], "")
-        pairs.append(_pair(truth, seg_dir, folder, match["stem"], (modality, "")))
+        groups = (modality, "/".join(folder.parts[1:]))
+        pairs.append(_pair(truth, seg_dir, folder, (match["stem"], truth.name), groups))
     if not pairs:
         raise PairError(f"{truth_dir}: no label images (NAME_label.tif, NAME.png); check -g")
-    return _checked(pairs)
+    return _checked(pairs, seg_dir)
 
 
 def pair_records(records: Iterable[Record], seg_dir: Path) -> list[Pair]:
@@ -100,21 +106,21 @@ def pair_records(records: Iterable[Record], seg_dir: Path) -> list[Pair]:
     Raises
     ------
     PairError
-        If two images would take one prediction.
+        If there is no folder of predictions, two images would take one prediction, or the
+        predictions are files of other names only.
     """
-    return _checked(
-        [
-            _pair(
-                record.label,
-                seg_dir,
-                Path(record.modality, record.dataset),
-                record.image.stem,
-                (record.modality, record.dataset),
-            )
-            for record in records
-            if record.label is not None
-        ]
-    )
+    pairs = [
+        _pair(
+            record.label,
+            seg_dir,
+            Path(record.modality, record.dataset),
+            (record.image.stem, record.image.name),
+            (record.modality, record.dataset),
+        )
+        for record in records
+        if record.label is not None
+    ]
+    return _checked(pairs, seg_dir)
 
 
 def read_modalities(index: Path) -> dict[str, str]:
@@ -150,8 +156,18 @@ def read_modalities(index: Path) -> dict[str, str]:
     return modalities
 
 
-def _pair(truth: Path, seg_dir: Path, folder: Path, stem: str, groups: tuple[str, str]) -> Pair:
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse what is no folder; PairError names it and the option it was given with."""
+    if not folder.is_dir():
+        reason = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise PairError(f"{folder}: {reason}; check {option}")
+
+
+def _pair(
+    truth: Path, seg_dir: Path, folder: Path, names: tuple[str, str], groups: tuple[str, str]
+) -> Pair:
     """Look for a prediction in the truth's sub-folder, then directly in the folder."""
+    stem, image = names
     short = stem.split(".", maxsplit=1)[0]  # predictions are named up to the first dot
     places = [
         seg_dir / place / (name + PREDICTION_SUFFIX)
@@ -160,16 +176,24 @@ def _pair(truth: Path, seg_dir: Path, folder: Path, stem: str, groups: tuple[str
     ]
     prediction = next((path for path in places if path.is_file()), None)
     name = prediction.relative_to(seg_dir) if prediction else folder / (short + PREDICTION_SUFFIX)
-    return Pair(name.as_posix(), truth, prediction, *groups)
+    return Pair(name.as_posix(), image, truth, prediction, *groups)
 
 
-def _checked(pairs: list[Pair]) -> list[Pair]:
-    """Refuse two truths with one prediction; sort by name."""
+def _checked(pairs: list[Pair], seg_dir: Path) -> list[Pair]:
+    """Refuse two truths with one prediction and a folder of something else; sort by name."""
+    check_folder(seg_dir, "-s")
     truth_of: dict[Path, Path] = {}
     for pair in pairs:
         if pair.prediction and truth_of.setdefault(pair.prediction, pair.truth) != pair.truth:
             raise PairError(
                 f"{pair.prediction} would be scored against {truth_of[pair.prediction]} and "
                 f"{pair.truth}; put predictions into MODALITY/DATASET sub-folders"
+            )
+    if not truth_of:  # a system that wrote nothing scores 0, another folder is a mistake
+        other = next((path for path in seg_dir.rglob("*") if path.is_file()), None)
+        if other is not None:
+            raise PairError(
+                f"{seg_dir}: no prediction for any of {len(pairs)} true label images, but other "
+                f"files ({other.relative_to(seg_dir)}); {pairs[0].name} is wanted; check -s"
             )
     return sorted(pairs, key=lambda pair: pair.name)

@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.f1 import add_rule_arguments, report
+from eval.f1 import add_score_arguments, check_outputs, report
 from eval.pairs import PairError, pair_records
-from imaging.reading import ImageError
 from training.data import DataError, Record, list_records
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--split", default="test")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    add_rule_arguments(parser)
+    add_score_arguments(parser)
     parser.add_argument(
         "predict_options", nargs="*", metavar="-- OPTION", help="handed to predict.py"
     )
@@ -35,19 +34,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Predict and score; 1 when an image failed, 2 when the arguments do not fit."""
+    """Predict and score; 1 when an image had a problem, 2 when the arguments do not fit."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     args = build_parser().parse_args(argv)
     try:
         records = [r for r in list_records(args.data) if r.split == args.split and r.label]
         if not records:
             raise PairError(f"{args.data}: no labelled images in split {args.split!r}")
+        check_outputs(args)
         n_failed = predict_folders(records, args.out, args.predict_options)
-        report(pair_records(records, args.out), args)
-    except (DataError, ImageError, PairError, ValueError, OSError) as error:
+        code = report(pair_records(records, args.out), args, args.out)
+    except (DataError, PairError, ValueError, OSError) as error:
         logger.error("%s", error)
         return 2
-    return 1 if n_failed else 0
+    return 1 if n_failed else code
 
 
 def predict_folders(records: Sequence[Record], out_dir: Path, options: Sequence[str]) -> int:

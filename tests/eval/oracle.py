@@ -64,3 +64,95 @@ def random_labels(rng, shape, n_cells, n_ids=None):
         h, w = rng.integers(1, 9, size=2)
         labels[y : y + h, x : x + w] = rng.integers(1, n_ids or 5 * n_cells)
     return labels
+
+
+def masks_of(labels):
+    return [labels == i for i in ids_of(labels)]
+
+
+def iou_of(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def aggregated_jaccard(labels_true, labels_pred):
+    """Kumar 2017, algorithm 1; of predictions with equal IoU the larger one."""
+    predicted = masks_of(labels_pred)
+    taken, intersection, union = set(), 0, 0
+    for true in masks_of(labels_true):
+        scores = [(iou_of(true, pred), pred.sum(), -j) for j, pred in enumerate(predicted)]
+        if not scores or max(scores)[0] == 0:
+            union += true.sum()
+            continue
+        j = -max(scores)[2]
+        taken.add(j)
+        intersection += (true & predicted[j]).sum()
+        union += (true | predicted[j]).sum()
+    union += sum(pred.sum() for j, pred in enumerate(predicted) if j not in taken)
+    return intersection / union if union else 0.0
+
+
+def panoptic_quality(labels_true, labels_pred):
+    """Kirillov 2019: sum of IoU over matches / (TP + FP/2 + FN/2)."""
+    true, pred = masks_of(labels_true), masks_of(labels_pred)
+    matched = [iou for a in true for b in pred if (iou := iou_of(a, b)) > 0.5]
+    n_half = (len(true) + len(pred)) / 2
+    return sum(matched) / n_half if n_half else 0.0
+
+
+def object_dice(labels_true, labels_pred):
+    """Sirinukunwattana 2017: both ways, weighted by area, by the largest overlap."""
+
+    def one_way(own, others):
+        total = sum(mask.sum() for mask in own)
+        score = 0.0
+        for mask in own:
+            shared = [((mask & other).sum(), -other.sum(), j) for j, other in enumerate(others)]
+            if shared and max(shared)[0] > 0:
+                n_shared, minus_area, _ = max(shared)
+                score += mask.sum() / total * 2 * n_shared / (mask.sum() - minus_area)
+        return score
+
+    true, pred = masks_of(labels_true), masks_of(labels_pred)
+    return (one_way(true, pred) + one_way(pred, true)) / 2
+
+
+def count_errors(labels_true, labels_pred):
+    """Split, merged, missed, invented, in words of masks."""
+    true, pred = masks_of(labels_true), masks_of(labels_pred)
+
+    def lies_in(a, b):
+        return (a & b).sum() > a.sum() / 2
+
+    split = [sum(lies_in(p, t) for p in pred) > 1 for t in true]
+    merged = [sum(lies_in(t, p) for t in true) > 1 for p in pred]
+    missed = [
+        not any(iou_of(t, p) >= 0.5 for p in pred)
+        and not split[i]
+        and not any(merged[j] and lies_in(t, p) for j, p in enumerate(pred))
+        for i, t in enumerate(true)
+    ]
+    invented = [
+        not any(iou_of(t, p) >= 0.5 for t in true)
+        and not merged[j]
+        and not any(split[i] and lies_in(p, t) for i, t in enumerate(true))
+        for j, p in enumerate(pred)
+    ]
+    return sum(split), sum(merged), sum(missed), sum(invented)
+
+
+def similar_pair(seed, shape=(40, 50), n_cells=40, noise=0.15):
+    """Draw a label image and a noisy copy of it."""
+    rng = np.random.default_rng(seed)
+    labels_true = random_labels(rng, shape, n_cells)
+    other = random_labels(rng, shape, n_cells)
+    return labels_true, np.where(rng.random(shape) < noise, other, labels_true)
+
+
+def permute_ids(labels, seed=0):
+    """Rename the instances, with gaps and large ids."""
+    ids = np.array(ids_of(labels), np.int64)
+    new = np.random.default_rng(seed).permutation(ids.size).astype(np.int64) * 70_001 + 5
+    renamed = np.zeros(labels.shape, np.int64)
+    for old, name in zip(ids, new, strict=True):
+        renamed[labels == old] = name
+    return renamed

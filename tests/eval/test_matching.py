@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from eval.matching import MatchCounts, match_instances
-from tests.eval.oracle import count_matches, random_labels
+from tests.eval.oracle import count_matches, permute_ids, random_labels, similar_pair
 
 
 @pytest.mark.parametrize("iou_min", [0.1, 0.3, 0.5, 0.75, 1.0])
@@ -66,3 +66,36 @@ def test_f1_is_the_harmonic_mean():
 def test_wrong_input_is_named(labels_true, labels_pred, iou_min, words):
     with pytest.raises(ValueError, match=words):
         match_instances(labels_true, labels_pred, iou_min)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("iou_min", [0.3, 0.5, 0.8])
+def test_names_of_instances_do_not_matter(seed, iou_min):
+    labels_true, labels_pred = similar_pair(seed)
+    assert match_instances(
+        permute_ids(labels_true, seed), permute_ids(labels_pred, seed + 1), iou_min
+    ) == match_instances(labels_true, labels_pred, iou_min)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("iou_min", [0.3, 0.5, 0.8])
+def test_exchanging_truth_and_prediction_exchanges_fp_and_fn(seed, iou_min):
+    labels_true, labels_pred = similar_pair(seed)
+    counts = match_instances(labels_true, labels_pred, iou_min)
+    assert match_instances(labels_pred, labels_true, iou_min) == MatchCounts(
+        tp=counts.tp, fp=counts.fn, fn=counts.fp
+    )
+
+
+def test_an_image_matches_itself_at_any_threshold():
+    labels, _ = similar_pair(0)
+    for iou_min in (0.1, 0.5, 1.0):
+        counts = match_instances(labels, permute_ids(labels), iou_min)
+        assert (counts.f1, counts.jaccard, counts.fp, counts.fn) == (1, 1, 0, 0)
+
+
+def test_a_higher_threshold_never_matches_more():
+    labels_true, labels_pred = similar_pair(1)
+    tp = [match_instances(labels_true, labels_pred, t / 20).tp for t in range(1, 21)]
+    assert tp == sorted(tp, reverse=True)
+    assert tp[0] > tp[-1]
