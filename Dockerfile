@@ -27,15 +27,19 @@ RUN set -eu; \
     rm -rf "$site"/torch/include "$site"/torch/share "$site"/torch/test "$site"/torch/bin/protoc* \
         "$site"/torch/bin/*Test "$site"/torch/bin/*_test "$site"/torch/bin/test_* \
         "$site"/numpy/_core/include; \
+    for unused in include cmake torch tools libs/cache.json 'libs/*gpu_plugin*' 'libs/*npu_plugin*' \
+        'libs/*auto*' 'libs/*hetero*' 'libs/*_frontend*' 'libs/libopenvino_c.so*' \
+        'libs/libtbbmalloc_proxy*' 'libs/tbb.pc'; do rm -rf "$site"/openvino/$unused; done; \
     find "$site" -name '*.a' -delete; \
     find "$site" -type d -name tests -prune -exec rm -rf {} +; \
     find "$site" -type d -name __pycache__ -prune -exec rm -rf {} +; \
     /opt/venv/bin/python -m compileall -q -j 0 -x py312_ --invalidation-mode unchecked-hash "$site"; \
-    /opt/venv/bin/python -c "import cellpose.resnet_torch, cv2, imagecodecs, joblib, safetensors.torch, \
-scipy.ndimage, skimage.measure, sklearn.cluster, tifffile, torch, tqdm"
+    /opt/venv/bin/python -c "import cellpose.resnet_torch, cv2, imagecodecs, joblib, openvino, safetensors.torch, \
+scipy.ndimage, skimage.measure, sklearn.cluster, tifffile, torch, tqdm, zarr"
 
 COPY weights/ /build/weights/
-COPY LICENSE docker-entrypoint.sh manifest.py pipeline.py predict.py predict.sh /build/code/
+COPY LICENSE docker-entrypoint.sh manifest.py options.py pipeline.py predict.py /build/code/
+COPY predict.sh stopwatch.py /build/code/
 COPY imaging/ /build/code/imaging/
 COPY models/ /build/code/models/
 COPY router/ /build/code/router/

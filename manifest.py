@@ -44,7 +44,13 @@ def read_manifest(weights_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def verified_path(name: str, weights_dir: Path = WEIGHTS_DIR) -> Path:
-    """Give the path of a weight file after checking its size and SHA-256.
+    """Give the path of a weight file after checking it as :func:`verified_bytes` does."""
+    verified_bytes(name, weights_dir)
+    return weights_dir / name
+
+
+def verified_bytes(name: str, weights_dir: Path = WEIGHTS_DIR) -> bytes:
+    """Read a weight file and check its size and SHA-256.
 
     Parameters
     ----------
@@ -55,8 +61,8 @@ def verified_path(name: str, weights_dir: Path = WEIGHTS_DIR) -> Path:
 
     Returns
     -------
-    Path
-        The file, byte for byte the one that the manifest describes.
+    bytes
+        The very bytes that were checked, those that the manifest describes.
 
     Raises
     ------
@@ -68,16 +74,17 @@ def verified_path(name: str, weights_dir: Path = WEIGHTS_DIR) -> Path:
     if entry is None:
         raise WeightsError(f"{path}: not listed in {MANIFEST_NAME}; restore the weights folder")
     try:
-        n_bytes, sha256 = path.stat().st_size, sha256_of(path)
+        content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
         raise WeightsError(f"{path}: {reason}; restore the weights folder") from error
-    if n_bytes != entry.get("bytes") or sha256 != entry.get("sha256"):
+    sha256 = hashlib.sha256(content).hexdigest()
+    if len(content) != entry.get("bytes") or sha256 != entry.get("sha256"):
         raise WeightsError(
-            f"{path}: differs from {MANIFEST_NAME} (sha256 {sha256[:12]}..., {n_bytes} bytes); "
-            "restore the file, it will not be read"
+            f"{path}: differs from {MANIFEST_NAME} (sha256 {sha256[:12]}..., "
+            f"{len(content)} bytes); restore the file, it will not be read"
         )
-    return path
+    return content
 
 
 def write_entry(weights_dir: Path, name: str, metadata: dict[str, Any]) -> None:

@@ -1,55 +1,41 @@
 """Label every cell in microscope images of any modality: a folder in, one label image each out."""
+# ruff: noqa: E402 - the clock is read before the other imports, so that they count
 
-import argparse
+import time
+
+_FIRST_LINE_S = time.perf_counter()
+
 import functools
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-from tqdm import tqdm
+from imaging.listing import ImageError, find_name_clashes, list_images, output_name
+from manifest import WeightsError
+from options import Options, parse_options
+from stopwatch import Stopwatch, describe_profile, seconds_since_process_start
 
-from imaging.reading import ImageError, list_images
-from imaging.writing import find_name_clashes, output_name
-from manifest import WEIGHTS_DIR, WeightsError
-from pipeline import ImageResult, Job, process_image
-from router.router import EXPERT_OF, MODALITIES, Route, load_router
-from tiling.engine import DEFAULT_BATCH_SIZE, TilingSettings
-from tiling.maps import SIDE_MULTIPLE, TileNetwork
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from pipeline import ImageResult, Job
+    from tiling.maps import TileNetwork
 
 logger = logging.getLogger("predict")
 
 EXIT_FINE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 ROOMS = ("imaging", "models", "pipeline", "predict", "router", "tiling")
-MIN_TILE_PX = 64
-INPUT_FOLDERS = ("/workspace/inputs", "/in")  # the organisers' mount, and this project's image's
-OUTPUT_FOLDERS = ("/workspace/outputs", "/out")
 
 
 class UsageError(Exception):
     """The command line asks for something that cannot be; nothing has been done."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line, checked as far as that is possible without looking at files."""
-
-    input_path: Path
-    output_path: Path
-    device: str
-    modality: str | None
-    tile: int | None
-    batch_size: int
-    overwrite: bool
-    weights: Path
-    overlays: Path | None
-    verbose: bool
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,8 @@ class Inputs:
 
 
 def main(
-    arguments: Sequence[str] | None = None, build_job: Callable[[Options], Job] | None = None
+    arguments: Sequence[str] | None = None,
+    build_job: "Callable[[Options, Stopwatch], Job] | None" = None,
 ) -> int:
     """Run the command line.
 
@@ -70,7 +57,8 @@ def main(
     arguments : sequence of str, optional
         Without the program's name; by default those the program was started with.
     build_job : callable, optional
-        Opens the doors to the router and the experts; by default `build_trained_job`.
+        Opens the doors to the router and the experts, given the options and the watch that the
+        job is to carry; by default `build_trained_job`.
 
     Returns
     -------
@@ -78,62 +66,35 @@ def main(
         0 if every image was labelled, 1 if any failed, 2 if nothing could be started, 130 if
         interrupted.
     """
+    watch = _start_watch()
     options = parse_options(arguments)
     with _logging(options.verbose):
-        try:
-            inputs = find_inputs(options.input_path)
-            prepare_outputs(inputs.images, options)
-            images = choose_images(inputs.images, options)
-            job = (build_job or build_trained_job)(options) if images else None
-        except (UsageError, ImageError) as error:
-            logger.error("%s", error)
-            return EXIT_USAGE
-        for path in inputs.unsupported:
-            logger.error("%s: not an image file; convert it to PNG, JPEG, BMP or TIFF", path.name)
-        try:
-            n_failed = label_images(images, job) if job else 0
-        except KeyboardInterrupt:
-            logger.error("interrupted; finished label images are in %s", options.output_path)
-            return EXIT_INTERRUPTED
+        code = _run(options, build_job or build_trained_job, watch)
+    if options.profile:
+        sys.stderr.write(describe_profile(watch.seconds()) + "\n")
+    return code
+
+
+def _run(
+    options: Options, build_job: "Callable[[Options, Stopwatch], Job]", watch: Stopwatch
+) -> int:
+    """Do what the command line asks for; return the exit code."""
+    try:
+        inputs = find_inputs(options.input_path)
+        prepare_outputs(inputs.images, options)
+        images = choose_images(inputs.images, options)
+        job = build_job(options, watch) if images else None
+    except (UsageError, ImageError) as error:
+        logger.error("%s", error)
+        return EXIT_USAGE
+    for path in inputs.unsupported:
+        logger.error("%s: not an image file; convert it to PNG, JPEG, BMP or TIFF", path.name)
+    try:
+        n_failed = label_images(images, job) if job else 0
+    except KeyboardInterrupt:
+        logger.error("interrupted; finished label images are in %s", options.output_path)
+        return EXIT_INTERRUPTED
     return EXIT_FAILED if n_failed or inputs.unsupported else EXIT_FINE
-
-
-def parse_options(arguments: Sequence[str] | None) -> Options:
-    """Read the command line; exits with code 2 and a message if it is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="predict.py",
-        description=__doc__,
-        epilog="Exit code: 0 all images labelled, 1 some failed, 2 wrong usage.",
-    )
-    add = parser.add_argument
-    _add_folder(parser, "i", "input", INPUT_FOLDERS, "folder of images, or one image")
-    _add_folder(
-        parser, "o", "output", OUTPUT_FOLDERS, "folder for NAME_label.tiff, made if need be"
-    )
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    add("--modality", choices=MODALITIES, help="of all images; skips the router")
-    add("--tile", type=_tile_px, metavar="PX", help="window side (default: the expert's own)")
-    add(
-        "--batch-size",
-        type=_positive,
-        default=DEFAULT_BATCH_SIZE,
-        metavar="N",
-        help="windows that the network sees at once (default: %(default)s)",
-    )
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument(
-        "--overwrite", action="store_true", default=True, help="label again (the default)"
-    )
-    existing.add_argument(
-        "--skip-existing",
-        action="store_false",
-        dest="overwrite",
-        help="leave out images that have a label image",
-    )
-    add("--weights", type=Path, default=WEIGHTS_DIR, metavar="FOLDER", help="trained weights")
-    add("--overlays", type=Path, metavar="FOLDER", help="also write pictures with outlines here")
-    add("-v", "--verbose", action="store_true", help="say more")
-    return Options(**vars(parser.parse_args(arguments)))
 
 
 def find_inputs(path: Path) -> Inputs:
@@ -194,23 +155,28 @@ def choose_images(images: Sequence[Path], options: Options) -> list[Path]:
     return chosen
 
 
-def build_trained_job(options: Options) -> Job:
+def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
     """Open the doors to the trained router and experts; each is read when an image needs it.
 
     Raises
     ------
     UsageError
-        If the device asked for is not there.
+        If the device or the runtime asked for is not there.
     """
-    from models.registry import DeviceError, load_segmenter, resolve_device  # noqa: PLC0415
+    with watch.stage("imports"):  # not before there is an image: they bring NumPy and more
+        from models import registry  # noqa: PLC0415
+        from pipeline import Job  # noqa: PLC0415
+        from router.router import EXPERT_OF, Route, load_router  # noqa: PLC0415
+        from tiling.settings import TilingSettings  # noqa: PLC0415
 
-    try:
-        device = resolve_device(options.device)
-    except DeviceError as error:
-        raise UsageError(str(error)) from None
+        try:
+            device = registry.resolve_device(options.device)
+            runtime = registry.resolve_runtime(options.runtime, device)
+        except registry.DeviceError as error:
+            raise UsageError(str(error)) from None
     router = functools.cache(lambda: load_router(options.weights))
 
-    def route(overview: npt.NDArray[np.float32]) -> Route:
+    def route(overview: "npt.NDArray[np.float32]") -> Route:
         if options.modality is None:
             return router().route(overview)
         expert = EXPERT_OF.get(options.modality)  # brightfield has two
@@ -218,15 +184,17 @@ def build_trained_job(options: Options) -> Job:
             options.modality, expert or router().expert_for(options.modality, overview), {}
         )
 
-    def load(expert: str) -> TileNetwork:
-        network: TileNetwork = load_segmenter(expert, device, options.weights)
+    def load(expert: str) -> "TileNetwork":
+        network: TileNetwork = registry.load_segmenter(
+            expert, device, options.weights, runtime, watch
+        )
         return network
 
     tiling = TilingSettings(options.batch_size, options.tile)
-    return Job(route, load, options.output_path, options.overlays, tiling)
+    return Job(route, load, options.output_path, options.overlays, tiling, watch)
 
 
-def label_images(images: Sequence[Path], job: Job) -> int:
+def label_images(images: Sequence[Path], job: "Job") -> int:
     """Label images one after another; one that fails never stops the rest.
 
     Returns
@@ -234,8 +202,10 @@ def label_images(images: Sequence[Path], job: Job) -> int:
     int
         How many failed.
     """
+    from pipeline import process_image  # noqa: PLC0415 - brings NumPy and more
+
     n_failed = 0
-    for path in tqdm(images, unit="image", disable=not sys.stderr.isatty()):
+    for path in _with_progress_bar(images):
         try:
             _log_result(process_image(path, job))
             continue
@@ -251,7 +221,26 @@ def label_images(images: Sequence[Path], job: Job) -> int:
     return n_failed
 
 
-def _log_result(result: ImageResult) -> None:
+def _with_progress_bar(images: Sequence[Path]) -> Iterable[Path]:
+    """Show a progress bar on a terminal."""
+    if not sys.stderr.isatty():
+        return images
+    from tqdm import tqdm  # noqa: PLC0415 - takes as long to import as argparse and logging
+
+    bar: Iterable[Path] = tqdm(images, unit="image")
+    return bar
+
+
+def _start_watch() -> Stopwatch:
+    """Start the watch as if it had run since the process began."""
+    watch = Stopwatch()
+    since_first_line = time.perf_counter() - _FIRST_LINE_S
+    watch.add("imports", since_first_line)
+    watch.add("start", max(0.0, seconds_since_process_start() - since_first_line))
+    return watch
+
+
+def _log_result(result: "ImageResult") -> None:
     """Write the one line of an image."""
     logger.info(
         "%s: %s, %s, %s, %d cells, %s",
@@ -290,41 +279,6 @@ def _beside_progress_bar() -> AbstractContextManager[None]:
 
     redirection: AbstractContextManager[None] = logging_redirect_tqdm()
     return redirection
-
-
-def _add_folder(
-    parser: argparse.ArgumentParser, letter: str, word: str, usual: Sequence[str], purpose: str
-) -> None:
-    """Add the option of a folder; it must be given where none of the usual ones exists."""
-    present = next((Path(name) for name in usual if Path(name).is_dir()), None)
-    parser.add_argument(
-        f"-{letter}",
-        f"--{word}_path",
-        f"--{word}-path",
-        type=Path,
-        default=present,
-        required=present is None,
-        metavar="PATH",
-        help=f"{purpose} (default: {' or '.join(usual)}, if there)",
-    )
-
-
-def _tile_px(text: str) -> int:
-    """Read the side of a window."""
-    side = int(text)
-    if side < MIN_TILE_PX or side % SIDE_MULTIPLE:
-        raise argparse.ArgumentTypeError(
-            f"must be a multiple of {SIDE_MULTIPLE}, at least {MIN_TILE_PX}, got {side}"
-        )
-    return side
-
-
-def _positive(text: str) -> int:
-    """Read a positive number."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -3,23 +3,14 @@
 He et al., CDNet: Centripetal Direction Network for Nuclear Instance Segmentation, ICCV 2021.
 """
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import nn
 
-from models.directions import N_DIRECTIONS, refine_boundary
-from models.mask_classes import decode_mask, mask_foreground
-from models.segmenter import Segmenter, WindowSpec, fill_network
+from models.cdnet_decoding import N_MASK
+from models.directions import N_DIRECTIONS
 from models.vgg16 import DECODER, Vgg16UNet
 
 WIDTH = 64  # channels of the residual blocks before the heads
-N_MASK = 3
-N_MAPS = N_MASK + 1 + N_DIRECTIONS + 1  # mask, point, direction with its background
-WINDOWS = WindowSpec(
-    tile_px=256, halo_px=32, object_px=128, n_maps=N_MAPS, normalisation="per_channel"
-)
 
 
 class Residual(nn.Module):
@@ -97,46 +88,3 @@ class CDNet(nn.Module):
 def build_cdnet(in_channels: int = 3) -> CDNet:
     """Build the network with random weights, on the CPU."""
     return CDNet(in_channels)
-
-
-def decode_cdnet(maps: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Decode CDNet's maps: directions sharpen the boundary, then insides are labelled.
-
-    Parameters
-    ----------
-    maps : (13, Y, X) ndarray of float32
-        Mask logits (3), point map (1), direction logits (9).
-
-    Returns
-    -------
-    (Y, X) ndarray of int32
-        Ids 1..N without gaps.
-
-    Raises
-    ------
-    ValueError
-        If there are not 13 maps.
-    """
-    if maps.shape[0] != N_MAPS:
-        raise ValueError(f"wanted {N_MAPS} maps, got {maps.shape[0]}")
-    mask_prob = softmax(maps[:N_MASK], axis=0)
-    direction_prob = softmax(maps[N_MASK + 1 :], axis=0)
-    return decode_mask(refine_boundary(mask_prob, direction_prob, maps[N_MASK]), split=True)
-
-
-class CDNetSegmenter(Segmenter):
-    """The CDNet expert."""
-
-    def decode(self, maps: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Turn raw maps (13, Y, X) into labels (Y, X)."""
-        return decode_cdnet(maps)
-
-    def foreground(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give a score (Y, X) above 0 where background does not win the mask head."""
-        return mask_foreground(maps[:N_MASK])
-
-
-def load_cdnet(state: dict[str, torch.Tensor], device: str) -> CDNetSegmenter:
-    """Build the expert from its weights; ValueError if they do not fit."""
-    network = fill_network(build_cdnet(), state)
-    return CDNetSegmenter(network, WINDOWS, device)

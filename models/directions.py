@@ -6,7 +6,8 @@ He et al., CDNet: Centripetal Direction Network for Nuclear Instance Segmentatio
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from models.arrays import Array, arrays_for
 
 LabelArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
@@ -20,6 +21,16 @@ POINT_SIGMA_PX = 2.0  # width of the Gaussian at each centre
 _RAYS = ((0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1))
 # class -> unit vector (y, x); class 0 is the background, class 1 + i points at -180 + 45 i degrees
 VECTORS = np.array([(0, 0), *_RAYS], np.float32)
+CENTRE_HEIGHT = 0.2  # of the point map: centres above it, and their neighbours, are left alone
+
+
+def _bits_at(*turns: int) -> NDArray[np.uint8]:
+    """Give for each class the byte with a bit for each direction that many times 45 degrees off."""
+    bits = [sum(1 << (i + turn) % N_DIRECTIONS for turn in turns) for i in range(N_DIRECTIONS)]
+    return np.array([0, *bits], np.uint8)
+
+
+_OWN_BIT, _SQUARE_BITS, _WIDE_BITS = _bits_at(0), _bits_at(2, 6), _bits_at(3, 4, 5)
 
 
 def ray_lengths(labels: LabelArray) -> NDArray[np.int32]:
@@ -123,35 +134,99 @@ def encode_directions(labels: LabelArray) -> tuple[NDArray[np.uint8], FloatArray
     return np.where(labels > 0, sector + 1, 0).astype(np.uint8), np.minimum(point, 1.0)
 
 
-def direction_difference(direction: NDArray[np.integer]) -> FloatArray:
+def direction_difference(direction: Array) -> Array:
     """Compute CDNet's direction difference map.
 
     Parameters
     ----------
-    direction : (Y, X) ndarray of int
+    direction : (Y, X) ndarray or tensor of int
         Classes 0..8.
 
     Returns
     -------
-    (Y, X) ndarray of float32
+    (Y, X) ndarray or tensor of float32
         0 where all eight neighbours point within 45 degrees of the pixel, 0.5 where one
         differs by 90 degrees or is background, 1 from 135 degrees on; 0 on background.
 
     Notes
     -----
     1 - round(smallest cosine to a neighbour), over its range 2 so that the map does not
-    depend on what else is in the image.
+    depend on what else is in the image. Directions being multiples of 45 degrees, each is a bit
+    of a byte, and the byte of all neighbours tells which differences occur. Outside the image
+    is background.
     """
-    vector = VECTORS[direction]
-    vector = vector / np.maximum(np.linalg.norm(vector, axis=2, keepdims=True), 1e-6)
-    padded = np.pad(vector, ((1, 1), (1, 1), (0, 0)))
+    arrays = arrays_for(direction)
+    tables = (arrays.table(values, direction) for values in (_OWN_BIT, _SQUARE_BITS, _WIDE_BITS))
+    own, square, wide = (table[arrays.cast(direction, "int64")] for table in tables)
     height, width = direction.shape
-    smallest = np.ones(direction.shape, np.float32)
+    padded = arrays.zeros((height + 2, width + 2), like=own)
+    padded[1:-1, 1:-1] = own
+    around = arrays.zeros((height, width), like=own)
+    all_cell = own > 0
     for dy, dx in _RAYS:
         neighbour = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        np.minimum(smallest, (vector * neighbour).sum(2), out=smallest)
-    smallest[direction == 0] = 1.0
-    return ((1.0 - np.round(smallest)) / 2.0).astype(np.float32)
+        around |= neighbour
+        all_cell &= neighbour > 0
+    differs = ((around & square) > 0) | (~all_cell & (own > 0))
+    differs_much = (around & wide) > 0
+    return (arrays.cast(differs | differs_much, "float32") + differs_much) / 2.0
+
+
+def strongest_direction(background: Array, directions: Array) -> Array:
+    """Choose the direction class of each pixel.
+
+    Parameters
+    ----------
+    background : (Y, X) ndarray or tensor of float32
+        Score of class 0, on the scale of the others.
+    directions : (8, Y, X) ndarray or tensor of float32
+        Scores of the classes 1..8.
+
+    Returns
+    -------
+    (Y, X) ndarray or tensor of uint8
+        The class of the highest score, the lowest such class.
+    """
+    arrays = arrays_for(background)
+    best = background
+    winner = arrays.cast(arrays.zeros(background.shape, like=background), "uint8")
+    for i, score in enumerate(directions):
+        wins = score > best
+        best = arrays.where(wins, score, best)
+        winner = arrays.where(wins, i + 1, winner)
+    return winner
+
+
+def raise_boundary(boundary: Array, direction: Array, point: Array) -> Array:
+    """Raise the boundary's score where directions part.
+
+    Parameters
+    ----------
+    boundary : (Y, X) ndarray or tensor of float32
+        Probability P.
+    direction : (Y, X) ndarray or tensor of uint8
+        Direction classes, 0 the background.
+    point : (Y, X) ndarray or tensor of float32
+        Point map, 1 at centres.
+
+    Returns
+    -------
+    (Y, X) ndarray or tensor of float32
+        No longer a probability: (P + E / 2) (1 + E) with E = gain x DDM away from centres.
+
+    Notes
+    -----
+    The reference divides the point map by its largest value in the image; here its height is
+    1 by training, so that the answer does not depend on the block.
+    """
+    is_centre = point > CENTRE_HEIGHT
+    near_centre = is_centre | False
+    near_centre[1:] |= is_centre[:-1]
+    near_centre[:-1] |= is_centre[1:]
+    near_centre[:, 1:] |= is_centre[:, :-1]
+    near_centre[:, :-1] |= is_centre[:, 1:]
+    extra = DIFFERENCE_GAIN * direction_difference(direction) * ~near_centre
+    return (boundary + 0.5 * extra) * (1.0 + extra)
 
 
 def refine_boundary(
@@ -171,19 +246,9 @@ def refine_boundary(
     Returns
     -------
     (3, Y, X) ndarray of float32
-        Scores, no longer probabilities: boundary becomes (P + E / 2) (1 + E) with
-        E = gain x DDM away from centres.
-
-    Notes
-    -----
-    The reference divides the point map by its largest value in the image; here its height is
-    1 by training, so that the answer does not depend on the block.
+        Scores; the boundary's as :func:`raise_boundary` has it.
     """
-    weighted = direction_prob.copy()
-    weighted[0] *= mask_prob[0]
-    difference = direction_difference(weighted.argmax(0))
-    near_centre = ndimage.binary_dilation(point > 0.2)
-    extra = DIFFERENCE_GAIN * difference * ~near_centre
+    direction = strongest_direction(direction_prob[0] * mask_prob[0], direction_prob[1:])
     refined = mask_prob.copy()
-    refined[2] = (refined[2] + 0.5 * extra) * (1.0 + extra)
+    refined[2] = raise_boundary(mask_prob[2], direction, point)
     return refined

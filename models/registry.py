@@ -1,40 +1,56 @@
 """The six experts by name; a network is imported and read from disk on first use only."""
 
+import ctypes
 import functools
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manifest import WEIGHTS_DIR, WeightsError
+from stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from models.segmenter import Segmenter
+    from models.segmenter import Runtime, Segmenter
+
+RUNTIMES = ("torch", "openvino")
 
 
 class DeviceError(Exception):
-    """The device asked for is not there."""
+    """The device or the runtime asked for is not there."""
 
 
 @dataclass(frozen=True)
 class ExpertSpec:
-    """Where an expert's code and weights are.
+    """Where an expert's code and weights are; functions are written ``module:function``.
 
     Attributes
     ----------
-    factory : str
-        ``module:function`` that builds the segmenter from weights and device.
+    expert : str
+        Builds the segmenter from its runtime and weights.
+    network : str
+        Builds the PyTorch network without weights.
+    graphs : str
+        Builds the OpenVINO graphs from the weights.
     weights : str
         File in the weights folder.
     """
 
-    factory: str
+    expert: str
+    network: str
+    graphs: str
     weights: str
 
 
 def _cellpose(name: str) -> ExpertSpec:
     """Describe one of the four experts on CPnet."""
-    return ExpertSpec("models.cpnet:load_cellpose", f"{name}.safetensors")
+    return ExpertSpec(
+        "models.cellpose_expert:build_expert",
+        "models.cpnet:build_cpnet",
+        "models.graphs.cpnet:build_graphs",
+        f"{name}.safetensors",
+    )
 
 
 SPECS: dict[str, ExpertSpec] = {
@@ -42,14 +58,30 @@ SPECS: dict[str, ExpertSpec] = {
     "cellpose_dic": _cellpose("cellpose_dic"),
     "cellpose_general": _cellpose("cellpose_general"),
     "cellpose_brightfield": _cellpose("cellpose_brightfield"),
-    "unet_brightfield": ExpertSpec("models.unet_vgg16:load_unet", "unet_brightfield.safetensors"),
-    "cdnet_fluorescence": ExpertSpec("models.cdnet:load_cdnet", "cdnet_fluorescence.safetensors"),
+    "unet_brightfield": ExpertSpec(
+        "models.unet_expert:build_expert",
+        "models.unet_vgg16:build_unet",
+        "models.graphs.vgg16:build_unet_graphs",
+        "unet_brightfield.safetensors",
+    ),
+    "cdnet_fluorescence": ExpertSpec(
+        "models.cdnet_expert:build_expert",
+        "models.cdnet:build_cdnet",
+        "models.graphs.vgg16:build_cdnet_graphs",
+        "cdnet_fluorescence.safetensors",
+    ),
 }
 EXPERTS = tuple(SPECS)
 
 
 @functools.cache
-def load_segmenter(expert: str, device: str, weights_dir: Path = WEIGHTS_DIR) -> "Segmenter":
+def load_segmenter(
+    expert: str,
+    device: str,
+    weights_dir: Path = WEIGHTS_DIR,
+    runtime: str = "auto",
+    watch: Stopwatch | None = None,
+) -> "Segmenter":
     """Load one expert; later calls give the same object.
 
     Parameters
@@ -57,9 +89,13 @@ def load_segmenter(expert: str, device: str, weights_dir: Path = WEIGHTS_DIR) ->
     expert : str
         One of :data:`EXPERTS`.
     device : str
-        Torch device, from :func:`resolve_device`.
+        From :func:`resolve_device`.
     weights_dir : Path
         Folder of the weights.
+    runtime : {"auto", "torch", "openvino"}
+        Library that computes the network, as :func:`resolve_runtime` takes it.
+    watch : Stopwatch, optional
+        Counts the seconds of imports, weights, network and decoding.
 
     Returns
     -------
@@ -70,22 +106,80 @@ def load_segmenter(expert: str, device: str, weights_dir: Path = WEIGHTS_DIR) ->
     ------
     ValueError
         If the expert is unknown.
+    DeviceError
+        If the runtime is not there or does not run on the device.
     WeightsError
         If its weights are missing, tampered with, or of another network.
     """
     if expert not in SPECS:
         raise ValueError(f"unknown expert {expert!r}, known: {', '.join(EXPERTS)}")
-    spec = SPECS[expert]
-    from models.weights import read_weights
+    spec, watch = SPECS[expert], watch or Stopwatch()
+    runtime = resolve_runtime(runtime, device)
+    with watch.stage("imports"):
+        from models.weights import read_weights
 
-    state = read_weights(spec.weights, weights_dir)
-    module, _, function = spec.factory.partition(":")
-    try:
-        segmenter: Segmenter = getattr(importlib.import_module(module), function)(state, device)
-    except ValueError as error:
-        path = weights_dir / spec.weights
-        raise WeightsError(f"{path}: weights of another network; restore the file") from error
+        build_expert = _function(spec.expert)
+        build = _function(spec.graphs if runtime == "openvino" else spec.network)
+    with watch.stage("weights"):
+        state = read_weights(spec.weights, weights_dir)
+        try:
+            engine = _build_runtime(runtime, build, state, device)
+        except ValueError as error:
+            path = weights_dir / spec.weights
+            raise WeightsError(f"{path}: weights of another network; restore the file") from error
+        segmenter: Segmenter = build_expert(engine, state, watch)
     return segmenter
+
+
+def _build_runtime(runtime: str, build: Any, state: dict[str, Any], device: str) -> "Runtime":
+    """Give the network to the library that computes it; ValueError if the weights do not fit."""
+    if runtime == "openvino":
+        from models.openvino_runtime import OpenvinoRuntime
+
+        return OpenvinoRuntime(build, state)
+    from models.torch_runtime import TorchRuntime, fill_network
+
+    return TorchRuntime(fill_network(build(), state), device)
+
+
+def _function(where: str) -> Any:
+    """Import what ``module:function`` names."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def resolve_runtime(name: str, device: str) -> str:
+    """Choose the library that computes the networks.
+
+    Parameters
+    ----------
+    name : {"auto", "torch", "openvino"}
+        ``auto`` takes OpenVINO on the CPU where it is installed, else PyTorch.
+    device : str
+        From :func:`resolve_device`.
+
+    Returns
+    -------
+    str
+        One of :data:`RUNTIMES`.
+
+    Raises
+    ------
+    DeviceError
+        If OpenVINO is asked for on a GPU, or the library asked for is not installed.
+    """
+    if name == "auto":
+        return "openvino" if device == "cpu" and is_installed("openvino") else "torch"
+    if name == "openvino" and device != "cpu":
+        raise DeviceError("OpenVINO runs on the CPU here; take --device cpu or --runtime torch")
+    if not is_installed(name):
+        raise DeviceError(f"{name} is not installed; install requirements.txt or omit --runtime")
+    return name
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether a package could be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
 
 
 def resolve_device(name: str) -> str:
@@ -105,15 +199,33 @@ def resolve_device(name: str) -> str:
     ------
     DeviceError
         If CUDA is asked for and missing.
+
+    Notes
+    -----
+    PyTorch is asked only where NVIDIA's driver has found a GPU: importing it takes longer than
+    labelling a small image.
     """
     if name == "cpu":
         return name
-    import torch
+    if count_gpus():
+        import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
+        if torch.cuda.is_available():
+            return "cuda"
     if name == "cuda":
         raise DeviceError(
             "no CUDA device found; run with --device cpu, or start the container with --gpus all"
         )
     return "cpu"
+
+
+def count_gpus() -> int:
+    """Count the GPUs that NVIDIA's driver shows this process; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

@@ -1,17 +1,43 @@
-"""An expert ready to run: a network on a device, behind NumPy arrays."""
+"""An expert ready to run: a network behind NumPy arrays, whatever runtime computes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
+
+from stopwatch import Stopwatch
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int32]
-NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+Output = Literal["maps", "style"]
+
+
+class Runtime(Protocol):
+    """What an expert needs of the library that computes its network."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes, ``cpu`` or a CUDA device."""
+
+    def run(self, output: Output, batch: FloatArray) -> FloatArray:
+        """Compute an output of the network.
+
+        Parameters
+        ----------
+        output : {"maps", "style"}
+            The raw maps (N, K, Y, X), or what the network has besides them.
+        batch : (N, Y, X, 3) ndarray of float32
+            Normalised windows, sides multiples of 32.
+
+        Returns
+        -------
+        ndarray of float32
+            One entry a window along the first axis, whatever the others are.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,18 +70,16 @@ class Segmenter:
 
     Parameters
     ----------
-    network : Module
-        On the CPU, weights loaded.
+    runtime : Runtime
+        Computes the network.
     spec : WindowSpec
         Its windows.
-    device : str
-        Torch device that runs it.
+    watch : Stopwatch, optional
+        Counts the seconds of network and decoding.
     """
 
-    def __init__(self, network: nn.Module, spec: WindowSpec, device: str) -> None:
-        self.spec, self.device = spec, device
-        self.network = channels_last(network.to(device)).eval()
-        self.half_type = half_type(device)
+    def __init__(self, runtime: Runtime, spec: WindowSpec, watch: Stopwatch | None = None) -> None:
+        self.runtime, self.spec, self.watch = runtime, spec, watch or Stopwatch()
 
     @property
     def tile_px(self) -> int:
@@ -82,18 +106,6 @@ class Segmenter:
         """How the image's channels are normalised."""
         return self.spec.normalisation
 
-    def to_tensor(self, batch: FloatArray) -> torch.Tensor:
-        """Move (N, Y, X, C) pixels to the device as (N, C, Y, X), channels last in memory."""
-        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
-        return x.permute(0, 3, 1, 2)  # a channels-last tensor without a copy
-
-    def autocast(self) -> torch.autocast:
-        """Give the mixed-precision context of the device."""
-        return torch.autocast(
-            self.device.split(":")[0], dtype=self.half_type, enabled=self.half_type is not None
-        )
-
-    @torch.inference_mode()
     def forward(self, batch: FloatArray) -> FloatArray:
         """Run the network over a batch of windows.
 
@@ -107,10 +119,12 @@ class Segmenter:
         (N, K, Y, X) ndarray of float32
             Raw maps.
         """
-        with self.autocast():
-            maps = self.network(self.to_tensor(batch))
-        array: FloatArray = maps.float().cpu().numpy()
-        return array
+        return self.compute("maps", batch)
+
+    def compute(self, output: Output, batch: FloatArray) -> FloatArray:
+        """Run the network for one of its outputs; see :meth:`Runtime.run`."""
+        with self.watch.stage("network"):
+            return self.runtime.run(output, batch)
 
     def choose_scale(self, views: Sequence[FloatArray]) -> float:
         """Choose network pixels a native pixel; 1 for the networks that see native pixels.
@@ -125,56 +139,34 @@ class Segmenter:
         float
             Positive.
         """
-        del views
-        return 1.0
+        with self.watch.stage("decoding"):
+            return self._choose_scale(views)
 
     def decode(self, maps: FloatArray) -> LabelArray:
-        """Turn raw maps (K, Y, X) into labels (Y, X), ids 1..N without gaps."""
-        raise NotImplementedError
+        """Turn raw maps into labels.
+
+        Parameters
+        ----------
+        maps : (K, Y, X) ndarray of float32
+            Of a region of any size.
+
+        Returns
+        -------
+        (Y, X) ndarray of int32
+            Ids 1..N without gaps, the same for the same maps.
+        """
+        with self.watch.stage("decoding"):
+            return self._decode(maps)
 
     def foreground(self, maps: FloatArray) -> FloatArray:
         """Give a smooth score (Y, X) that is above 0 inside cells, from raw maps (K, Y, X)."""
         raise NotImplementedError
 
+    def _choose_scale(self, views: Sequence[FloatArray]) -> float:
+        """Choose the scale; the subclass's if it has a size model."""
+        del views
+        return 1.0
 
-def fill_network(network: NetworkT, state: dict[str, torch.Tensor]) -> NetworkT:
-    """Give a network its weights.
-
-    Raises
-    ------
-    ValueError
-        If names or shapes do not match.
-    """
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:  # torch's word for that, which running out of memory shares
-        raise ValueError(f"weights of another network: {error}") from error
-    return network
-
-
-def channels_last(network: nn.Module) -> nn.Module:
-    """Lay the weights out channels last, which convolutions in 16 bits are fastest with."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def half_type(device: str) -> torch.dtype | None:
-    """Choose the 16-bit type that a device computes fast in; None for float32.
-
-    Parameters
-    ----------
-    device : str
-        Torch device.
-
-    Returns
-    -------
-    dtype or None
-        bfloat16 on GPUs and processors that have it in hardware (Ampere and newer; AMX or
-        AVX-512), where the networks run about three times faster with it. Never float16:
-        deep features of the VGG16 networks come near its largest value.
-    """
-    if device.startswith("cuda"):
-        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_it else None
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    has_bfloat16 = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return torch.bfloat16 if has_bfloat16 else None
+    def _decode(self, maps: FloatArray) -> LabelArray:
+        """Decode maps; the subclass's."""
+        raise NotImplementedError

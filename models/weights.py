@@ -1,14 +1,19 @@
 """Weight files: safetensors in half precision where it holds, verified before they are read."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load, save
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
-from manifest import WeightsError, verified_path
+from manifest import WeightsError, verified_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 
-def read_weights(name: str, weights_dir: Path) -> dict[str, torch.Tensor]:
+def read_weights(name: str, weights_dir: Path) -> dict[str, NDArray[Any]]:
     """Read a verified weight file.
 
     Parameters
@@ -20,23 +25,23 @@ def read_weights(name: str, weights_dir: Path) -> dict[str, torch.Tensor]:
 
     Returns
     -------
-    dict of str to Tensor
-        Floating-point tensors as float32, on the CPU.
+    dict of str to ndarray
+        Tensors in the types of the file, float16 most of them.
 
     Raises
     ------
     WeightsError
         If the file is missing, tampered with, or holds something else than tensors.
     """
-    path = verified_path(name, weights_dir)
+    content = verified_bytes(name, weights_dir)
     try:
-        state = load(path.read_bytes())
+        return dict(load(content))
     except Exception as error:  # safetensors raises its own untyped errors
+        path = weights_dir / name
         raise WeightsError(f"{path}: not a safetensors file ({error}); restore it") from error
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def write_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
+def write_weights(path: Path, state: "dict[str, torch.Tensor]") -> None:
     """Write a network's state in half precision, complete or not at all.
 
     A tensor with a value beyond half precision (a batch norm's variance, say) stays float32.
@@ -54,13 +59,21 @@ def write_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
         If a value is not finite.
     """
     halved = {}
-    for name, value in state.items():
-        tensor = value.detach().cpu().contiguous()
-        if not bool(torch.isfinite(tensor).all()):
+    for name, tensor in state.items():
+        values = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        if not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are not finite; the training diverged")
-        half = tensor.half() if tensor.is_floating_point() else tensor
-        halved[name] = half if bool(torch.isfinite(half).all()) else tensor
+        halved[name] = _halved(values).reshape(tensor.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(save(halved))  # save_file would make it readable for its owner only
     partial.replace(path)
+
+
+def _halved(values: NDArray[Any]) -> NDArray[Any]:
+    """Round floating-point values to float16 if all of them fit."""
+    if values.dtype.kind != "f":
+        return values
+    with np.errstate(over="ignore"):  # too large ones become infinite, which is looked for
+        half = values.astype(np.float16)
+    return half if np.isfinite(half).all() else values

@@ -1,26 +1,24 @@
 """Nearest K-Means centre to modality and expert; the fit is in ``training/router.py``."""
 
+import io
+import pickle
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from manifest import WEIGHTS_DIR, WeightsError, verified_path
+from manifest import WEIGHTS_DIR, WeightsError, verified_bytes
 from router.features import N_FEATURES, hsv_features, rgb_features
+from router.names import BRIGHTFIELD_EXPERTS, EXPERT_OF, MODALITIES
+
+__all__ = ["BRIGHTFIELD_EXPERTS", "EXPERT_OF", "MODALITIES"]  # passed on
 
 ROUTER_NAME = "router.joblib"
 FORMAT = 1
-MODALITIES = ("brightfield", "phase", "dic", "fluorescence")
-BRIGHTFIELD_EXPERTS = ("cellpose_brightfield", "unet_brightfield")
-EXPERT_OF = {
-    "phase": "cellpose_phase",
-    "dic": "cellpose_dic",
-    "fluorescence": "cdnet_fluorescence",
-}
 VARIANCE_FLOOR = 1e-3  # of values in [0, 1]: smaller variances count as equal; see ARCHITECTURE.md
 
 
@@ -84,11 +82,11 @@ class Clusters:
         return nearest
 
     def to_plain(self) -> dict[str, Any]:
-        """Give the arrays and names as a dictionary for joblib."""
+        """Give numbers and names as lists, which joblib writes as a pickle without any class."""
         return {
-            "mean": self.mean,
-            "deviation": self.deviation,
-            "centres": self.centres,
+            "mean": self.mean.tolist(),
+            "deviation": self.deviation.tolist(),
+            "centres": self.centres.tolist(),
             "names": list(self.names),
         }
 
@@ -170,7 +168,7 @@ class Router:
         return next(iter(self.brightfield.distances(rgb_features(overview))))
 
     def to_plain(self) -> dict[str, Any]:
-        """Give the router as a dictionary of arrays and lists for joblib."""
+        """Give the router as a dictionary of lists for joblib."""
         return {
             "format": FORMAT,
             "modalities": self.modalities.to_plain(),
@@ -206,10 +204,11 @@ def load_router(weights_dir: Path = WEIGHTS_DIR) -> Router:
     manifest.WeightsError
         If the file is missing, is not the one in the manifest, or holds no router.
     """
-    path = verified_path(ROUTER_NAME, weights_dir)
+    content = verified_bytes(ROUTER_NAME, weights_dir)
     try:
-        return Router.from_plain(joblib.load(path))
+        return Router.from_plain(_read_joblib(content))
     except Exception as error:  # a pickle may raise anything
+        path = weights_dir / ROUTER_NAME
         raise WeightsError(f"{path}: holds no router ({error}); fit it again") from error
 
 
@@ -228,3 +227,22 @@ def with_log_variance(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     means, variances = features[..., :3], features[..., 3:]
     return np.concatenate([means, np.log(variances + VARIANCE_FLOOR)], axis=-1)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads a pickle of numbers, texts, lists and dictionaries; any class is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse what the pickle wants to import."""
+        raise pickle.UnpicklingError(f"holds a {module}.{name}")
+
+
+def _read_joblib(content: bytes) -> Any:
+    """Read a joblib file: one of plain values without joblib, whose import takes 0.1 s."""
+    try:
+        plain = zlib.decompress(content) if content[:1] == b"\x78" else content  # zlib's first byte
+        return _PlainUnpickler(io.BytesIO(plain)).load()
+    except (pickle.UnpicklingError, zlib.error):  # arrays, or another compression
+        import joblib  # noqa: PLC0415
+
+        return joblib.load(io.BytesIO(content))

@@ -11,12 +11,19 @@ import torch
 import predict
 from manifest import write_entry
 from models.cdnet import build_cdnet
+from models.cpnet import build_cpnet
 from models.weights import write_weights
 from router.router import Clusters, Router
 from tests.fakes import write_discs
 from tests.test_predict import run_in_process
 
-EXPERT_MODULES = {"models.cpnet", "models.unet_vgg16", "models.cdnet"}
+EXPERT_MODULES = {"models.cellpose_expert", "models.unet_expert", "models.cdnet_expert"}
+NETWORK_MODULES = {"models.cpnet", "models.unet_vgg16", "models.cdnet"}
+# What labelling an image on the processor never needs; each takes 0.1 s or more to import.
+NEEDLESS = {
+    *("torch", "cellpose", "sklearn", "numba", "pandas", "matplotlib", "joblib", "tqdm"),
+    *("scipy", "skimage", "openvino.tools.ovc", "openvino_telemetry"),
+}
 
 
 def write_fake_router(folder, modality, brightfield_expert="unet_brightfield"):
@@ -58,9 +65,30 @@ def test_a_fluorescence_image_leaves_the_other_experts_unloaded(folders):
     assert finished.returncode == 0, finished.stderr
     assert "cdnet_fluorescence, 0 cells" in finished.stderr
     modules = set(finished.stdout.split())
-    assert modules & EXPERT_MODULES == {"models.cdnet"}
-    assert not modules & {"cellpose", "sklearn"}
+    assert modules & EXPERT_MODULES == {"models.cdnet_expert"}
+    assert not modules & NETWORK_MODULES  # PyTorch's
+    assert not modules & NEEDLESS
     assert tifffile.imread(folders[1] / "cells_label.tiff").shape == (40, 60)
+
+
+def test_a_phase_image_needs_no_torch_either(folders):
+    for expert in ("cellpose_phase", "cellpose_general"):
+        write_zero_weights(folders[2], expert, build_cpnet)
+    arguments = [*itertools.chain(*arguments_for(folders)), "--modality", "phase"]
+    finished = run_in_process(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    modules = set(finished.stdout.split())
+    assert modules & EXPERT_MODULES == {"models.cellpose_expert"}
+    assert not modules & NEEDLESS
+
+
+def test_torch_computes_where_it_is_asked_to(folders):
+    write_zero_weights(folders[2], "cdnet_fluorescence", build_cdnet)
+    finished = run_in_process(*itertools.chain(*arguments_for(folders)), "--runtime", "torch")
+    assert finished.returncode == 0, finished.stderr
+    modules = set(finished.stdout.split())
+    assert modules & NETWORK_MODULES == {"models.cdnet"}
+    assert "openvino" not in modules
 
 
 def test_tampered_weights_are_named_and_not_read(folders, caplog):

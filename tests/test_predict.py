@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -8,19 +9,32 @@ from pathlib import Path
 import pytest
 import tifffile
 
+import options
 import predict
 from manifest import WeightsError
 from tests.fakes import DiscNetwork, fake_job, write_discs
 
 ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {
+    "numpy",
+    "torch",
+    "openvino",
+    "cellpose",
+    "sklearn",
+    "scipy",
+    "cv2",
+    "PIL",
+    "tifffile",
+    "tqdm",
+}
 
 
 def run(*arguments, job=fake_job, **networks):
     """Run the command line in this process with a fake job."""
     return predict.main(
         [str(argument) for argument in arguments],
-        build_job=lambda options: dataclasses.replace(
-            job(options.output_path, **networks), overlays=options.overlays
+        build_job=lambda options, watch: dataclasses.replace(
+            job(options.output_path, **networks), overlays=options.overlays, watch=watch
         ),
     )
 
@@ -46,18 +60,20 @@ def error_lines(caplog):
     return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_help_and_an_empty_folder_import_no_torch(folders):
+def test_help_an_empty_folder_and_wrong_usage_import_nothing_heavy(folders):
     source, output = folders
     asked = run_in_process("--help")
     assert asked.returncode == 0
     assert "--skip-existing" in asked.stdout
     empty = run_in_process("-i", source, "-o", output)
-    assert empty.returncode == 2
     assert "no images" in empty.stderr
-    for finished in (asked, empty):
-        modules = finished.stdout.split()
+    unknown = run_in_process("-i", source, "-o", output, "--colour")
+    missing = run_in_process("-i", source / "none", "-o", output)
+    assert [run.returncode for run in (empty, unknown, missing)] == [2, 2, 2]
+    for finished in (asked, empty, unknown, missing):
+        modules = finished.stdout.splitlines()[-1].split()  # after the text of --help
         assert "predict" in modules
-        assert not {"torch", "cellpose", "sklearn"} & set(modules)
+        assert not HEAVY & set(modules)
 
 
 @pytest.mark.parametrize(("i", "o"), [("-i", "-o"), ("--input_path", "--output_path")])
@@ -73,7 +89,7 @@ def test_a_folder_of_images_becomes_a_folder_of_label_images(folders, i, o, capl
     assert len(lines) == 2
     for part in ("two.BMP", "40 x 40 x 1", "fluorescence", "cdnet_fluorescence", "2 cells"):
         assert part in lines[1]
-    for stage in ("open", "route", "load", "segment", "write"):
+    for stage in ("routing", "writing", "other"):
         assert f"{stage} 0." in lines[1]
 
 
@@ -177,16 +193,62 @@ def test_overlays_are_written_on_demand(folders):
     assert [path.name for path in (output / "overlays").iterdir()] == ["one_label.png"]
 
 
+def profile_of(text):
+    """Read the one line that a program can read; None if there is none."""
+    lines = [line for line in text.splitlines() if line.startswith("PROFILE ")]
+    assert len(lines) <= 1
+    return json.loads(lines[0].removeprefix("PROFILE ")) if lines else None
+
+
+@pytest.mark.parametrize(("option", "variable"), [("--profile", ""), ("-v", "1")])
+def test_a_profile_accounts_for_all_of_the_time(folders, capsys, monkeypatch, option, variable):
+    monkeypatch.setenv("CELLSEG_PROFILE", variable)
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", output, option) == 0
+    profile = profile_of(capsys.readouterr().err)
+    stages = ["start", "imports", "routing", "weights", "network", "decoding", "writing", "other"]
+    assert list(profile["stages"]) == stages
+    assert sum(profile["stages"].values()) == pytest.approx(profile["total_s"], abs=0.01)
+    assert profile["peak_rss_mib"] > 10
+    assert profile["stages"]["writing"] > 0
+
+
+def test_a_run_that_could_not_start_has_a_profile_too(folders, capsys):
+    assert run("-i", folders[0], "-o", folders[1], "--profile") == 2
+    assert profile_of(capsys.readouterr().err)["stages"]["network"] == 0
+
+
+def test_nobody_asked_for_a_profile(folders, capsys, monkeypatch):
+    monkeypatch.setenv("CELLSEG_PROFILE", "0")
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    assert run("-i", source, "-o", output) == 0
+    assert profile_of(capsys.readouterr().err) is None
+
+
+@pytest.mark.parametrize("arguments", [["--runtime", "openvino", "--device", "cuda"]])
+def test_a_runtime_that_does_not_fit_the_device_is_wrong_usage(
+    folders, caplog, monkeypatch, arguments
+):
+    monkeypatch.setattr("models.registry.resolve_device", lambda name: name)
+    source, output = folders
+    write_discs(source / "one.png", n_discs=1)
+    paths = ["-i", str(source), "-o", str(output)]
+    assert predict.main([*paths, *arguments]) == 2
+    assert "--runtime torch" in error_lines(caplog)[0]
+
+
 def test_without_the_containers_folders_both_paths_must_be_given(folders, monkeypatch, capsys):
     source, output = folders
     write_discs(source / "one.png", n_discs=1)
     for names in ("INPUT_FOLDERS", "OUTPUT_FOLDERS"):
-        monkeypatch.setattr(predict, names, (str(output / "gone"),))
+        monkeypatch.setattr(options, names, (str(output / "gone"),))
     with pytest.raises(SystemExit) as exit_info:
         run("-i", source)
     assert exit_info.value.code == 2
     assert "--output_path" in capsys.readouterr().err
-    monkeypatch.setattr(predict, "INPUT_FOLDERS", (str(output / "gone"), str(source)))
+    monkeypatch.setattr(options, "INPUT_FOLDERS", (str(output / "gone"), str(source)))
     assert run("-o", output) == 0
 
 

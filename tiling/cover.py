@@ -64,7 +64,9 @@ class Lattice:
         ]
 
 
-def build_lattice(shape: Sequence[int], tile_px: int, halo_px: int) -> Lattice:
+def build_lattice(
+    shape: Sequence[int], tile_px: int, halo_px: int, multiple: int | None = None
+) -> Lattice:
     """Lay the window lattice of an image.
 
     Parameters
@@ -75,6 +77,9 @@ def build_lattice(shape: Sequence[int], tile_px: int, halo_px: int) -> Lattice:
         Side of a window in pixels.
     halo_px : int
         Context thrown away at every side of a window that is not a side of the image, in pixels.
+    multiple : int, optional
+        If given, windows shrink to the smallest multiple of it with which as many of them cover
+        the image, along each side for itself: fewer pixels are read twice.
 
     Returns
     -------
@@ -92,7 +97,10 @@ def build_lattice(shape: Sequence[int], tile_px: int, halo_px: int) -> Lattice:
     if min(shape) < 1:
         raise ValueError(f"an image must have at least one pixel, got shape {tuple(shape)}")
     height, width = shape
-    return Lattice(_spans(height, tile_px, halo_px), _spans(width, tile_px, halo_px))
+    if multiple is None:
+        return Lattice(_spans(height, tile_px, halo_px), _spans(width, tile_px, halo_px))
+    rows, columns = (_fit_window(side, tile_px, halo_px, multiple) for side in shape)
+    return Lattice(_spans(height, rows, halo_px), _spans(width, columns, halo_px))
 
 
 def cover(shape: Sequence[int], tile_px: int, halo_px: int) -> list[Tile]:
@@ -116,6 +124,16 @@ def cover(shape: Sequence[int], tile_px: int, halo_px: int) -> list[Tile]:
         As `build_lattice`.
     """
     return build_lattice(shape, tile_px, halo_px).tiles_over((0, 0, shape[0], shape[1]))
+
+
+def _fit_window(side: int, tile_px: int, halo_px: int, multiple: int) -> int:
+    """Shrink a window without needing more of them along a side."""
+    if side <= tile_px:
+        return tile_px
+    overlap_px = 2 * halo_px
+    n_windows = -(-(side - overlap_px) // (tile_px - overlap_px))
+    evenly_px = -(-(side + (n_windows - 1) * overlap_px) // n_windows)
+    return min(tile_px, -(-evenly_px // multiple) * multiple)
 
 
 def _spans(side: int, tile_px: int, halo_px: int) -> tuple[_Span, ...]:

@@ -12,31 +12,11 @@ from tiling.blocks import GROWTHS, Instances, find_owned, grow_box, split_blocks
 from tiling.maps import MapSource, TileNetwork
 from tiling.raster import LabelRaster
 from tiling.sampling import Float32, ScaledImage, build_geometry
+from tiling.settings import TilingSettings
+
+__all__ = ["TilingSettings", "segment"]
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_BLOCK_PX = 2048
-DEFAULT_BATCH_SIZE = 4
-
-
-@dataclass(frozen=True)
-class TilingSettings:
-    """How the work on an image is cut up; none of it changes which cells are found.
-
-    Attributes
-    ----------
-    batch_size : int
-        Windows that the network sees at once.
-    tile_px : int or None
-        Side of a window in network pixels, a multiple of 32; None for the network's own. This one
-        does change what the network sees.
-    block_px : int
-        Largest side of a block core in network pixels: what is decoded at once, without its halo.
-    """
-
-    batch_size: int = DEFAULT_BATCH_SIZE
-    tile_px: int | None = None
-    block_px: int = DEFAULT_BLOCK_PX
 
 
 @dataclass(frozen=True)

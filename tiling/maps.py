@@ -9,11 +9,9 @@ import numpy.typing as npt
 from imaging.image import Box
 from tiling.cover import Tile, build_lattice
 from tiling.sampling import Float32
+from tiling.settings import SIDE_MULTIPLE
 
 logger = logging.getLogger(__name__)
-
-SIDE_MULTIPLE = 32
-"""Sides of every batch are multiples of this: five halvings in the deepest network (VGG16)."""
 
 
 class TileNetwork(Protocol):
@@ -78,7 +76,8 @@ class MapSource:
         Its size in network pixels.
     network : TileNetwork
     tile_px : int
-        Side of a window, a multiple of 32.
+        Largest side of a window, a multiple of 32; smaller ones are taken where as many of them
+        cover the image.
     batch_size : int
         Windows that the network sees at once; halved for good whenever memory runs out.
 
@@ -105,7 +104,7 @@ class MapSource:
         self._reader = reader
         self._network = network
         self._batch_size = batch_size
-        self._lattice = build_lattice(shape, tile_px, halo_px)
+        self._lattice = build_lattice(shape, tile_px, halo_px, SIDE_MULTIPLE)
         self._cores: dict[Tile, Float32] = {}
 
     def read(self, box: Box) -> Float32:

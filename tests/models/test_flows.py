@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
+import torch
+from cellpose import dynamics
+from scipy import ndimage
 
+from bench.tissue import draw_tissue, render_flow_maps
 from eval.matching import match_instances
 from models.flows import (
     clean_instances,
@@ -8,6 +12,7 @@ from models.flows import (
     encode_flows,
     find_centres,
     flow_errors,
+    follow_flows,
     renumber,
 )
 from tests.cells import draw_discs, draw_touching_pairs
@@ -109,3 +114,116 @@ def test_cleaning_keeps_the_largest_part_and_fills_it():
     clean = clean_instances(labels, 15)
     assert clean.max() == 1
     assert np.count_nonzero(clean) == 100
+
+
+def draw_maps(shape=(256, 320), n_cells=100, noise=0.1, stretch=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return render_flow_maps(draw_tissue(shape, n_cells, rng, stretch), rng, noise)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
+@pytest.mark.parametrize("max_flow_error", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("n_cells", "noise", "stretch"), [(100, 0.1, 1.0), (100, 0.2, 2.5), (18, 0.15, 1.0)]
+)
+def test_labels_are_cellposes_own(n_cells, noise, stretch, max_flow_error):
+    maps = draw_maps(n_cells=n_cells, noise=noise, stretch=stretch)
+    expected = dynamics.resize_and_compute_masks(
+        maps[:2], maps[2], flow_threshold=max_flow_error, max_size_fraction=1.0
+    ).astype(np.int32)
+    found = decode_flows(maps, max_flow_error=max_flow_error)
+    assert found.max() == expected.max() > 0.8 * n_cells
+    assert match_instances(expected, found, 0.9).f1 >= 0.995
+
+
+def test_following_equals_two_hundred_single_steps():
+    maps = draw_maps((90, 110), n_cells=12, noise=0.3)
+    inside = maps[2] > 0
+    flow = np.where(inside, maps[:2] / 5, 0).astype(np.float32)
+    start = np.stack(np.nonzero(inside)).astype(float)
+    expected, limit = start.copy(), np.array(inside.shape)[:, None] - 1
+    for _ in range(200):
+        step = [ndimage.map_coordinates(axis, expected, order=1) for axis in flow]
+        expected = np.clip(expected + step, 0, limit)
+    distance = np.hypot(*(follow_flows(maps[:2] / 5, inside) - expected))
+    assert np.hypot(*(expected - start)).max() > 8
+    # a pixel between two cells may go either way
+    assert np.mean(distance < 0.1) > 0.99
+
+
+@pytest.mark.parametrize("max_flow_error", [0.0, 0.4])
+def test_tensors_give_the_labels_of_arrays(max_flow_error):
+    maps = draw_maps((120, 150), n_cells=20, noise=0.2)
+    expected = decode_flows(maps, max_flow_error=max_flow_error)
+    found = decode_flows(torch.from_numpy(maps), max_flow_error=max_flow_error)
+    assert found.dtype == torch.int32
+    assert expected.max() > 10
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_an_array_decoded_on_another_device_comes_back_as_an_array():
+    maps = draw_maps((60, 60), n_cells=4)
+    found = decode_flows(maps, device="cpu:0")  # a device of torch's, as "cuda" is
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, decode_flows(maps))
+
+
+def test_tensors_have_the_flow_errors_of_arrays():
+    maps = draw_maps((120, 150), n_cells=20, noise=0.3, stretch=2.0)
+    labels = decode_flows(maps, max_flow_error=0.0)
+    expected = flow_errors(labels, maps[:2] / 5)
+    found = flow_errors(torch.from_numpy(labels), torch.from_numpy(maps[:2]) / 5)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+def encode_plainly(labels):
+    """Diffuse each cell alone, in float64, on an image of its own."""
+    target = np.zeros((2, *labels.shape))
+    for i, box in enumerate(ndimage.find_objects(labels), start=1):
+        mask = np.pad(labels[box] == i, 1)
+        y, x = np.nonzero(mask)
+        centre = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
+        heat = np.zeros(mask.shape)
+        for _ in range(2 * (sum(mask.shape) - 4)):
+            heat[y[centre], x[centre]] += 1
+            heat = ndimage.uniform_filter(heat, 3, mode="constant") * mask
+        heat = np.log1p(heat)
+
+        def at(dy, dx, heat=heat, mask=mask, y=y, x=x):
+            return np.where(mask[y + dy, x + dx], heat[y + dy, x + dx], heat[y, x])
+
+        vector = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)])
+        vector /= np.hypot(*vector) + 1e-20
+        target[:, y - 1 + box[0].start, x - 1 + box[1].start] = vector
+    return target
+
+
+@pytest.mark.parametrize("stretch", [1.0, 3.0])
+def test_targets_match_a_plain_diffusion(stretch):
+    labels = draw_tissue((80, 100), 14, np.random.default_rng(0), stretch)
+    wrong = (np.abs(encode_flows(labels) - encode_plainly(labels)) > 2e-3).any(0)
+    wrong[find_centres(labels)] = False  # a centre has no direction of its own
+    assert not wrong.any()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 3), (33, 17)])
+@pytest.mark.parametrize("logit", [-1.0, 1.0])
+def test_images_of_any_size_are_decoded(kind, shape, logit):
+    maps = np.zeros((3, *shape), np.float32)
+    maps[2] = logit
+    y, x = np.indices(shape)
+    middle = np.array(shape)[:, None, None] // 2
+    maps[:2] = np.clip(5 * (middle - np.stack([y, x])), -5, 5)
+    labels = np.asarray(decode_flows(kind(maps), max_flow_error=0.0))
+    assert labels.shape == shape
+    assert labels.dtype == np.int32
+    is_found = logit > 0 and labels.size >= 15
+    np.testing.assert_array_equal(labels, np.full(shape, int(is_found)))
+
+
+def test_ids_are_without_gaps_and_the_same_each_time():
+    maps = draw_maps(noise=0.4)
+    first, second = (decode_flows(maps) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(np.unique(first), np.arange(first.max() + 1))

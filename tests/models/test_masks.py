@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
+from skimage.morphology import h_maxima
+from skimage.segmentation import watershed
 
+from bench.plain_masks import decode_cdnet_plainly, decode_mask_plainly
+from bench.tissue import draw_tissue, render_class_maps
 from eval.matching import match_instances
-from models.cdnet import decode_cdnet
+from models.cdnet_decoding import decode_cdnet
 from models.directions import (
     VECTORS,
     direction_difference,
@@ -11,8 +17,15 @@ from models.directions import (
     ray_lengths,
     refine_boundary,
 )
-from models.mask_classes import encode_mask, find_touching, mask_foreground, split_at_waists
-from models.unet_vgg16 import decode_unet
+from models.mask_classes import (
+    decode_mask,
+    encode_mask,
+    find_touching,
+    grow_seeds,
+    mask_foreground,
+)
+from models.unet_expert import decode_unet
+from models.waists import split_at_waists
 from tests.cells import draw_discs, draw_touching_pairs
 
 
@@ -173,3 +186,84 @@ def test_refinement_leaves_centres_and_background_alone():
 def test_wrong_number_of_maps_is_refused():
     with pytest.raises(ValueError, match="13"):
         decode_cdnet(np.zeros((12, 8, 8), np.float32))
+
+
+KINDS = pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+
+
+def draw_maps(shape=(200, 260), n_cells=70, noise=0.7, stretch=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return render_class_maps(draw_tissue(shape, n_cells, rng, stretch), rng, noise)
+
+
+def assert_same(expected, found):
+    np.testing.assert_array_equal(np.unique(found), np.arange(found.max() + 1))
+    assert found.max() == len(np.unique(expected)) - 1
+    assert match_instances(expected, found, 0.9).f1 >= 0.995
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("n_cells", "noise", "stretch"), [(70, 0.7, 1.0), (70, 1.2, 2.0), (12, 0.7, 1.5)]
+)
+def test_labels_are_those_of_a_plain_decoder(kind, n_cells, noise, stretch):
+    maps = draw_maps(n_cells=n_cells, noise=noise, stretch=stretch)
+    expected = decode_cdnet_plainly(maps)
+    assert expected.max() > n_cells / 2
+    assert_same(expected, np.asarray(decode_cdnet(kind(maps))))
+    expected = decode_mask_plainly(maps[:3], split=False)
+    assert_same(expected, np.asarray(decode_mask(kind(maps[:3].copy()))))
+
+
+def test_tensors_give_the_labels_of_arrays():
+    maps = draw_maps(noise=1.0)
+    found = decode_cdnet(torch.from_numpy(maps))
+    assert found.dtype == torch.int32
+    np.testing.assert_array_equal(found.numpy(), decode_cdnet(maps))
+
+
+@KINDS
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_are_those_of_a_watershed_from_h_maxima(kind, seed):
+    score = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(220, 240)), 6.0)
+    objects, n = ndimage.label(score > 0)
+    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(objects > 0), 1.0)
+    deepest = ndimage.maximum(depth, objects, np.arange(n + 1))
+    limit = np.maximum(0.2 * deepest, 1.0)[objects]
+    relative = np.where(objects > 0, depth / limit, 0.0)
+    markers, n_markers = ndimage.label(h_maxima(relative, 1.0) * (objects > 0), np.ones((3, 3)))
+    expected = watershed(-relative, markers, mask=objects > 0)
+    thin = (objects > 0) & (expected == 0)
+    expected[thin] = objects[thin] + n_markers
+    found = np.asarray(split_at_waists(kind(objects.astype(np.int32))))
+    assert found.max() > n
+    np.testing.assert_array_equal(found > 0, objects > 0)
+    assert_same(expected, found)
+
+
+@KINDS
+def test_growth_reaches_the_nearest_seed_within_the_foreground(kind):
+    rng = np.random.default_rng(0)
+    seeds = np.where(rng.random((40, 50)) < 0.02, rng.integers(1, 9, (40, 50)), 0)
+    foreground = rng.random((40, 50)) < 0.7
+    distance = ndimage.distance_transform_edt(seeds == 0)
+    expected_there = (seeds > 0) | (foreground & (distance <= 3))
+    grown = np.asarray(grow_seeds(kind(seeds.astype(np.int32)), kind(foreground), 3))
+    np.testing.assert_array_equal(grown > 0, expected_there)
+    y, x = np.nonzero(seeds)
+    for gy, gx in zip(*np.nonzero(grown), strict=True):
+        near = np.hypot(y - gy, x - gx) <= distance[gy, gx] + 1e-9
+        assert grown[gy, gx] in seeds[y[near], x[near]]
+
+
+@KINDS
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (20, 9)])
+@pytest.mark.parametrize("winner", [0, 1, 2])
+def test_images_of_one_class_are_decoded(kind, shape, winner):
+    maps = np.zeros((13, *shape), np.float32)
+    maps[winner] = 8.0
+    maps[4 + (winner > 0)] = 8.0
+    is_cell = winner == 1 and np.prod(shape) >= 20
+    labels = np.asarray(decode_mask(kind(maps[:3]), split=True))
+    np.testing.assert_array_equal(labels, np.full(shape, int(is_cell)))
+    assert np.asarray(decode_cdnet(kind(maps))).shape == shape

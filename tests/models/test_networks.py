@@ -2,29 +2,35 @@ import numpy as np
 import pytest
 import torch
 
-from models.cdnet import WINDOWS as CDNET_WINDOWS
-from models.cdnet import CDNetSegmenter, build_cdnet
-from models.cpnet import WINDOWS as CPNET_WINDOWS
-from models.cpnet import CellposeSegmenter, build_cpnet
-from models.segmenter import Segmenter, half_type
-from models.unet_vgg16 import WINDOWS as UNET_WINDOWS
-from models.unet_vgg16 import UNetSegmenter, build_unet
+from models import cdnet_expert, cellpose_expert, unet_expert
+from models.cdnet import build_cdnet
+from models.cpnet import build_cpnet
+from models.segmenter import Segmenter
+from models.torch_runtime import TorchRuntime, half_type
+from models.unet_vgg16 import build_unet
 
 NETWORKS = {
-    "cpnet": (CellposeSegmenter, build_cpnet, CPNET_WINDOWS),
-    "unet": (UNetSegmenter, build_unet, UNET_WINDOWS),
-    "cdnet": (CDNetSegmenter, build_cdnet, CDNET_WINDOWS),
+    "cpnet": (build_cpnet, cellpose_expert.build_expert),
+    "unet": (build_unet, unet_expert.build_expert),
+    "cdnet": (build_cdnet, cdnet_expert.build_expert),
 }
+
+
+def exact_runtime(network):
+    """Compute a network in float32 on any processor."""
+    runtime = TorchRuntime(network, "cpu")
+    runtime.half_type = None
+    return runtime
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def segmenter(request):
-    """Build an expert with random weights that computes in float32 on any processor."""
-    kind, build, windows = NETWORKS[request.param]
+    """Build an expert with random weights."""
+    build, build_expert = NETWORKS[request.param]
     torch.manual_seed(0)
-    expert = kind(build(), windows, "cpu")
-    expert.half_type = None
-    return expert
+    network = build()
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    return build_expert(exact_runtime(network), state)
 
 
 @pytest.mark.parametrize(
@@ -68,18 +74,28 @@ def test_windows_fit_the_networks(segmenter):
     assert 0 < 2 * segmenter.halo_px < segmenter.tile_px
     assert segmenter.object_px > 0
     assert segmenter.normalisation in ("joint", "per_channel")
-    assert not segmenter.network.training
+    assert not segmenter.runtime.network.training
 
 
-@pytest.mark.parametrize("name", ["unet", "cdnet"])
-def test_networks_without_a_size_model_see_native_pixels(name):
-    kind, _, windows = NETWORKS[name]
-    views = [np.zeros((300, 200, 3), np.float32)]
-    assert kind(torch.nn.Identity(), windows, "cpu").choose_scale(views) == 1.0
+def test_the_watch_tells_network_from_decoding(segmenter):
+    before = segmenter.watch.seconds()
+    maps = segmenter.forward(np.zeros((1, 32, 32, 3), np.float32))
+    between = segmenter.watch.seconds()
+    segmenter.decode(maps[0])
+    after = segmenter.watch.seconds()
+    assert between["network"] > before["network"]
+    assert between["decoding"] == before["decoding"]
+    assert after["network"] == between["network"]
+    assert after["decoding"] > between["decoding"]
+
+
+def test_a_network_without_a_size_model_sees_native_pixels():
+    expert = NETWORKS["unet"][1](exact_runtime(torch.nn.Identity()), {})
+    assert expert.choose_scale([np.zeros((300, 200, 3), np.float32)]) == 1.0
 
 
 def test_a_bare_segmenter_cannot_decode():
-    bare = Segmenter(torch.nn.Identity(), CPNET_WINDOWS, "cpu")
+    bare = Segmenter(exact_runtime(torch.nn.Identity()), unet_expert.WINDOWS)
     maps = np.zeros((3, 8, 8), np.float32)
     for function in (bare.decode, bare.foreground):
         with pytest.raises(NotImplementedError):
@@ -88,12 +104,11 @@ def test_a_bare_segmenter_cannot_decode():
 
 def test_half_precision_changes_maps_by_its_rounding_only():
     torch.manual_seed(0)
-    expert = CellposeSegmenter(build_cpnet(), CPNET_WINDOWS, "cpu")
+    runtime = exact_runtime(build_cpnet())
     batch = np.random.default_rng(3).random((1, 64, 64, 3), np.float32)
-    expert.half_type = None
-    exact = expert.forward(batch)
-    expert.half_type = torch.bfloat16
-    rounded = expert.forward(batch)
+    exact = runtime.run("maps", batch)
+    runtime.half_type = torch.bfloat16
+    rounded = runtime.run("maps", batch)
     assert rounded.dtype == np.float32
     # bfloat16 keeps 8 bits: 0.4 % a rounding, over some twenty layers in a row
     assert np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()

@@ -1,3 +1,4 @@
+import ctypes
 import shutil
 import subprocess
 import sys
@@ -8,9 +9,20 @@ import pytest
 import torch
 
 from manifest import WeightsError, write_entry
+from models import registry
 from models.cdnet import build_cdnet
+from models.cellpose_expert import CellposeSegmenter
 from models.cpnet import build_cpnet
-from models.registry import EXPERTS, SPECS, DeviceError, load_segmenter, resolve_device
+from models.registry import (
+    EXPERTS,
+    SPECS,
+    DeviceError,
+    count_gpus,
+    load_segmenter,
+    resolve_device,
+    resolve_runtime,
+)
+from models.torch_runtime import TorchRuntime
 from models.unet_vgg16 import build_unet
 from models.weights import read_weights, write_weights
 
@@ -46,14 +58,65 @@ def list_file(folder, name, content=None):
 
 @pytest.mark.parametrize("expert", ["cellpose_phase", *BUILD])
 def test_an_expert_is_what_its_file_says(random_weights, expert):
-    segmenter = load_segmenter(expert, "cpu", random_weights)
+    segmenter = load_segmenter(expert, "cpu", random_weights, "torch")
     expected = read_weights(SPECS[expert].weights, random_weights)
-    state = segmenter.network.state_dict()
+    assert isinstance(segmenter.runtime, TorchRuntime)
+    state = segmenter.runtime.network.state_dict()
     assert set(state) == set(expected)
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
-    assert not segmenter.network.training
-    maps = segmenter.forward(np.zeros((1, 32, 32, 3), np.float32))
-    assert maps.shape == (1, segmenter.n_maps, 32, 32)
+    assert all(np.array_equal(state[name].numpy(), expected[name]) for name in expected)
+    assert not segmenter.runtime.network.training
+
+
+@pytest.mark.parametrize("expert", ["cellpose_phase", *BUILD])
+def test_both_runtimes_find_the_same(random_weights, expert):
+    batch = np.random.default_rng(0).random((2, 64, 32, 3), np.float32)
+    first, second = (
+        load_segmenter(expert, "cpu", random_weights, runtime).forward(batch)
+        for runtime in ("torch", "openvino")
+    )
+    assert first.shape == second.shape
+    # float32 on most processors, bfloat16 (8 bits a rounding) on those that have it
+    assert np.abs(first - second).max() < 0.1 * np.abs(first).max()
+
+
+def test_the_size_model_comes_with_the_weights(random_weights):
+    state = read_weights(SPECS["cellpose_phase"].weights, random_weights)
+    segmenter = load_segmenter("cellpose_phase", "cpu", random_weights)
+    assert isinstance(segmenter, CellposeSegmenter)
+    assert np.array_equal(segmenter.size.weight, state["size_weight"].astype(np.float32))
+    assert segmenter.size.bias == state["size_bias"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "installed", "expected"),
+    [
+        ("auto", "cpu", True, "openvino"),
+        ("auto", "cpu", False, "torch"),
+        ("auto", "cuda", True, "torch"),
+        ("torch", "cpu", True, "torch"),
+        ("openvino", "cpu", True, "openvino"),
+    ],
+)
+def test_the_processor_takes_openvino_where_it_is_installed(
+    monkeypatch, name, device, installed, expected
+):
+    monkeypatch.setattr(registry, "is_installed", lambda name: installed or name != "openvino")
+    assert resolve_runtime(name, device) == expected
+
+
+def test_a_runtime_that_is_not_there_is_said_with_the_remedy(monkeypatch):
+    with pytest.raises(DeviceError, match="--runtime torch"):
+        resolve_runtime("openvino", "cuda")
+    monkeypatch.setattr(registry, "is_installed", lambda _: False)
+    for name in ("openvino", "torch"):
+        with pytest.raises(DeviceError, match=f"{name} is not installed; .*--runtime"):
+            resolve_runtime(name, "cpu")
+
+
+def test_without_openvino_torch_computes(random_weights, monkeypatch):
+    monkeypatch.setattr(registry, "is_installed", lambda name: name != "openvino")
+    segmenter = load_segmenter("cellpose_phase", "cpu", random_weights)
+    assert isinstance(segmenter.runtime, TorchRuntime)
 
 
 def test_a_second_load_gives_the_same_object(random_weights):
@@ -74,8 +137,9 @@ def test_an_unknown_expert_is_refused_with_the_known_ones(tmp_path):
         load_segmenter("resnet", "cpu", tmp_path)
 
 
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
 @pytest.mark.parametrize("damage", ["missing", "unlisted", "tampered", "no tensors", "others"])
-def test_bad_weights_are_one_line_that_names_the_file(tmp_path, damage):
+def test_bad_weights_are_one_line_that_names_the_file(tmp_path, damage, runtime):
     path = tmp_path / "cdnet_fluorescence.safetensors"
     if damage == "others":
         write_weights(path, {"weight": torch.zeros(2)})
@@ -91,12 +155,13 @@ def test_bad_weights_are_one_line_that_names_the_file(tmp_path, damage):
         (tmp_path / "manifest.json").unlink()
         list_file(tmp_path, "other.safetensors")
     with pytest.raises(WeightsError, match="restore") as caught:
-        load_segmenter("cdnet_fluorescence", "cpu", tmp_path)
+        load_segmenter("cdnet_fluorescence", "cpu", tmp_path, runtime)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
 
-def test_weights_of_a_wider_network_are_refused(tmp_path):
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_weights_of_a_wider_network_are_refused(tmp_path, runtime):
     """Shapes that do not fit are another network as much as other names are."""
     path = tmp_path / SPECS["cellpose_dic"].weights
     with torch.device("meta"):
@@ -104,7 +169,7 @@ def test_weights_of_a_wider_network_are_refused(tmp_path):
     write_weights(path, {k: torch.zeros(v.shape, dtype=v.dtype) for k, v in state.items()})
     list_file(tmp_path, path.name)
     with pytest.raises(WeightsError, match="another network"):
-        load_segmenter("cellpose_dic", "cpu", tmp_path)
+        load_segmenter("cellpose_dic", "cpu", tmp_path, runtime)
 
 
 def test_weights_are_kept_in_half_precision(tmp_path):
@@ -113,8 +178,9 @@ def test_weights_are_kept_in_half_precision(tmp_path):
     write_weights(path, {"w": values, "n": torch.tensor(70000)})
     list_file(path.parent, path.name)
     state = read_weights(path.name, path.parent)
-    assert state["w"].dtype == torch.float32
-    assert torch.equal(state["w"], values.half().float())
+    assert state["w"].dtype == np.float16
+    assert np.array_equal(state["w"], values.half().numpy())
+    assert state["n"].shape == ()
     assert state["n"] == 70000
     assert sorted(p.name for p in path.parent.iterdir()) == ["a.safetensors", "manifest.json"]
 
@@ -124,8 +190,8 @@ def test_a_tensor_beyond_half_precision_stays_float32(tmp_path):
     write_weights(tmp_path / "a.safetensors", {"large": large, "small": small})
     list_file(tmp_path, "a.safetensors")
     state = read_weights("a.safetensors", tmp_path)
-    assert torch.equal(state["large"], large)
-    assert not torch.equal(state["small"], small)
+    assert np.array_equal(state["large"], large.numpy())
+    assert state["small"].dtype == np.float16
 
 
 @pytest.mark.parametrize("value", [-float("inf"), float("nan")])
@@ -138,14 +204,19 @@ def test_weights_of_a_diverged_training_are_not_written(tmp_path, value):
     assert path.read_bytes() == b"the last good ones"
 
 
-@pytest.mark.parametrize("has_cuda", [False, True])
-def test_auto_takes_the_gpu_where_there_is_one(monkeypatch, has_cuda):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
-    assert resolve_device("auto") == ("cuda" if has_cuda else "cpu")
+@pytest.mark.parametrize(
+    ("n_gpus", "torch_knows", "expected"),
+    [(0, False, "cpu"), (1, False, "cpu"), (2, True, "cuda")],  # 1, False: torch's CPU build
+)
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch, n_gpus, torch_knows, expected):
+    monkeypatch.setattr(registry, "count_gpus", lambda: n_gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_knows)
+    assert resolve_device("auto") == expected
     assert resolve_device("cpu") == "cpu"
 
 
 def test_a_missing_gpu_is_said_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(registry, "count_gpus", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="--device cpu") as caught:
         resolve_device("cuda")
@@ -154,9 +225,37 @@ def test_a_missing_gpu_is_said_with_the_remedy(monkeypatch):
     assert resolve_device("cuda") == "cuda"
 
 
+class FakeDriver:
+    """Answer as NVIDIA's driver does: 0 for success, the count by reference."""
+
+    def __init__(self, n_gpus, started=0):
+        self.n_gpus, self.started = n_gpus, started
+
+    def cuInit(self, flags):  # noqa: N802
+        return self.started
+
+    def cuDeviceGetCount(self, count):  # noqa: N802
+        count._obj.value = self.n_gpus
+        return 0
+
+
+def test_gpus_are_counted_by_the_driver(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeDriver(3))
+    assert count_gpus() == 3
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: FakeDriver(3, started=100))  # no device
+    assert count_gpus() == 0
+
+    def missing(_):
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert count_gpus() == 0
+
+
 def test_names_and_the_processor_need_no_torch():
     code = (
-        "import sys; from models.registry import EXPERTS, resolve_device; resolve_device('cpu');"
-        "assert not {'torch', 'cellpose', 'safetensors'} & {*sys.modules}"
+        "import sys; from models.registry import resolve_device, resolve_runtime;"
+        "resolve_runtime('auto', resolve_device('cpu'));"
+        "assert not {'torch', 'cellpose', 'safetensors', 'openvino', 'numpy'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

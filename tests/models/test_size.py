@@ -1,52 +1,54 @@
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
-from models.cpnet import NET_DIAMETER_PX, SCALE_RANGE, WINDOWS, CellposeSegmenter, resize_view
+from models.cellpose_expert import (
+    NET_DIAMETER_PX,
+    SCALE_RANGE,
+    CellposeSegmenter,
+    SizeModel,
+)
 from models.flows import encode_flows
+from models.size_view import resize_view
 from tests.cells import draw_discs
 
 SHAPES = [(1, 1), (5, 900), (40, 64), (97, 61), (384, 385), (1024, 700)]
 FACTORS = [1 / 16, 0.3, 1.0, 2.7, 4.0]
 
 
-class DiscSizer(torch.nn.Module):
-    """Stand-in for CPnet: its style tells the discs' diameter, or what it is told to tell."""
+class DiscRuntime:
+    """Stand-in for CPnet: perfect maps of bright discs, and a style that tells their diameter."""
+
+    device = "cpu"
 
     def __init__(self, log_ratio: float | None = None) -> None:
-        super().__init__()
-        self.log_ratio, self.n_calls = log_ratio, 0
-        self.register_buffer("size_weight", torch.ones(1))
-        self.register_buffer("size_bias", torch.zeros(1))
+        self.log_ratio, self.n_styles = log_ratio, 0  # or what it is told to tell
 
-    def style(self, x: torch.Tensor) -> torch.Tensor:
-        self.n_calls += 1
-        if self.log_ratio is not None:
-            return torch.tensor([[self.log_ratio]])
-        discs = ndimage.label(x[0, 0].numpy() > 0.5)[0]
-        diameter = np.median(np.sqrt(np.bincount(discs.ravel())[1:] * 4 / np.pi))
-        return torch.tensor([[np.log(diameter / NET_DIAMETER_PX)]], dtype=torch.float32)
-
-
-class DiscSegmenter(CellposeSegmenter):
-    """Give perfect maps of bright discs."""
-
-    def __init__(self, log_ratio: float | None = None) -> None:
-        super().__init__(DiscSizer(log_ratio), WINDOWS, "cpu")
-        self.half_type = None
-
-    def forward(self, batch):
+    def run(self, output, batch):
         labels = ndimage.label(batch[0, :, :, 0] > 0.5)[0].astype(np.int32)
+        if output == "style":
+            return self.style(labels)
         cell = np.where(labels > 0, 6.0, -6.0)[None]
         return np.concatenate([5 * encode_flows(labels), cell]).astype(np.float32)[None]
 
+    def style(self, labels):
+        self.n_styles += 1
+        if self.log_ratio is not None:
+            return np.array([[self.log_ratio]], np.float32)
+        diameter = np.median(np.sqrt(np.bincount(labels.ravel())[1:] * 4 / np.pi))
+        return np.array([[np.log(diameter / NET_DIAMETER_PX)]], np.float32)
 
-class ToldSegmenter(CellposeSegmenter):
+
+class DiscSegmenter(CellposeSegmenter):
+    """See discs; its size model passes on what the style tells."""
+
+    def __init__(self, log_ratio: float | None = None) -> None:
+        self.discs = DiscRuntime(log_ratio)
+        super().__init__(self.discs, SizeModel(np.ones(1, np.float32), 0.0))
+
+
+class ToldSegmenter(DiscSegmenter):
     """Estimate of each view the value of its first pixel."""
-
-    def __init__(self) -> None:
-        super().__init__(DiscSizer(0.0), WINDOWS, "cpu")
 
     def style_scale(self, view):
         return float(view[0, 0, 0])
@@ -93,16 +95,27 @@ def test_no_view_leaves_the_image_as_it_is():
     assert DiscSegmenter().choose_scale([]) == 1.0
 
 
+def test_the_size_model_is_linear_in_the_logarithm():
+    model = SizeModel(np.array([2.0, -1.0], np.float32), 0.5)
+    step = model.scale_step(np.array([0.25, 1.0], np.float32))  # 0.5 - 1 + 0.5: 30 px already
+    assert step == pytest.approx(1.0)
+    assert model.scale_step(np.array([0.5, 1.0], np.float32)) == pytest.approx(np.exp(-0.5))
+
+
+def test_a_style_that_is_no_vector_tells_nothing():
+    assert SizeModel(np.ones(2, np.float32), 0.5).scale_step(np.array([np.nan, 1.0])) == 1.0
+
+
 def test_a_style_that_says_twice_too_large_halves_the_scale_each_round():
     segmenter = DiscSegmenter(log_ratio=np.log(2))
     assert segmenter.style_scale(np.zeros((200, 200, 3), np.float32)) == pytest.approx(1 / 8)
-    assert segmenter.network.n_calls == 3
+    assert segmenter.discs.n_styles == 3
 
 
 def test_a_style_that_is_content_is_asked_once():
     segmenter = DiscSegmenter(log_ratio=0.0)
     assert segmenter.style_scale(np.zeros((200, 200, 3), np.float32)) == 1.0
-    assert segmenter.network.n_calls == 1
+    assert segmenter.discs.n_styles == 1
 
 
 def test_a_large_view_is_first_seen_whole():

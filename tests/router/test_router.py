@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from eval.router import main as measure
-from manifest import WEIGHTS_DIR, WeightsError
-from router.router import BRIGHTFIELD_EXPERTS, EXPERT_OF, MODALITIES, Router, load_router
+from manifest import WEIGHTS_DIR, WeightsError, write_entry
+from router.router import (
+    BRIGHTFIELD_EXPERTS,
+    EXPERT_OF,
+    MODALITIES,
+    ROUTER_NAME,
+    Router,
+    load_router,
+)
 from tests.router.fields import draw_field, write_data
 from tests.router.test_features import ENCODINGS, KINDS
 from training.data import DataError, list_records
@@ -94,11 +101,30 @@ def test_test_images_and_phase_maps_stay_out_of_the_fit(weights_dir):
     assert "qpi_set" not in record["datasets"]
 
 
-def test_the_file_holds_plain_arrays_and_its_record(weights_dir):
+def test_the_file_holds_plain_lists_and_its_record(weights_dir):
     plain = joblib.load(weights_dir / "router.joblib")
-    assert type(plain["modalities"]["centres"]) is np.ndarray
+    assert type(plain["modalities"]["centres"]) is list
     assert type(plain["modalities"]["names"][0]) is str
     assert plain["record"] == json.loads((weights_dir / "router.json").read_text())
+
+
+def test_plain_lists_are_read_without_joblib_and_arrays_with_it(tmp_path, router, monkeypatch):
+    """Files of before, with arrays, are read as well; both say the same."""
+    lists = router.to_plain()
+    arrays = {
+        name: part | {key: np.array(part[key]) for key in ("mean", "deviation", "centres")}
+        for name, part in lists.items()
+        if isinstance(part, dict)
+    }
+    for compress in (0, 3):
+        joblib.dump(lists | arrays, tmp_path / ROUTER_NAME, compress=compress)
+        write_entry(tmp_path, ROUTER_NAME, {})
+        assert load_router(tmp_path).to_plain() == lists
+        joblib.dump(lists, tmp_path / ROUTER_NAME, compress=compress)
+        write_entry(tmp_path, ROUTER_NAME, {})
+        with monkeypatch.context() as patch:
+            patch.setattr(joblib, "load", None)
+            assert load_router(tmp_path).to_plain() == lists
 
 
 def test_a_router_survives_its_plain_form(router):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from tiling.blocks import find_owned, grow_box, split_blocks
+from tiling.blocks import bounding_boxes, find_owned, grow_box, split_blocks
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (100, 33), (64, 65)])
@@ -13,6 +14,17 @@ def test_cores_partition_the_image_in_raster_order(shape):
         hits[y0:y1, x0:x1] += 1
     assert (hits == 1).all()
     assert cores == sorted(cores)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (33, 1), (60, 47)])
+def test_boxes_are_those_of_scipy(shape):
+    rng = np.random.default_rng(3)
+    for n_ids in (1, 5, 300):  # touching, in parts, with gaps between the ids
+        labels = (rng.integers(0, n_ids, shape) * (rng.random(shape) < 0.6)).astype(np.int32)
+        ids, boxes = bounding_boxes(labels)
+        found = enumerate(ndimage.find_objects(labels), start=1)
+        expected = {i: (*(s.start for s in at), *(s.stop for s in at)) for i, at in found if at}
+        assert dict(zip(ids.tolist(), map(tuple, boxes.tolist()), strict=True)) == expected
 
 
 def test_every_instance_has_one_owner():

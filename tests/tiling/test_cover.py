@@ -30,6 +30,40 @@ def test_windows_lie_inside_and_keep_the_halo(shape, tile_px, halo_px):
             assert end - core_end >= halo_px or end == core_end == side
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (64, 65), (63, 200), (130, 511), (720, 1000)])
+@pytest.mark.parametrize(("tile_px", "halo_px"), [(64, 0), (96, 8), (96, 24), (128, 32)])
+def test_fitted_windows_are_as_few_and_read_less(shape, tile_px, halo_px):
+    fitted = build_lattice(shape, tile_px, halo_px, multiple=32)
+    full = build_lattice(shape, tile_px, halo_px)
+    hits = np.zeros(shape, int)
+    whole = (0, 0, *shape)
+    tiles = fitted.tiles_over(whole)
+    assert len(tiles) == len(full.tiles_over(whole))
+    for tile in tiles:
+        y0, x0, y1, x1 = tile.core
+        hits[y0:y1, x0:x1] += 1
+        for axis, side in enumerate(shape):
+            start, end = tile.window[axis], tile.window[axis + 2]
+            assert 0 <= start < end <= side
+            assert end - start == fitted.window_shape[axis]
+            assert tile.core[axis] - start >= halo_px or start == tile.core[axis] == 0
+            assert end - tile.core[axis + 2] >= halo_px or end == tile.core[axis + 2] == side
+    assert (hits == 1).all()
+    axes = zip(shape, (fitted.rows, fitted.columns), (full.rows, full.columns), strict=True)
+    for side, spans, full_spans in axes:
+        window_px = spans[0][1] - spans[0][0]
+        assert window_px <= full_spans[0][1] - full_spans[0][0]
+        if window_px < side:  # the next smaller multiple would leave a gap
+            assert window_px % 32 == 0
+            assert len(spans) * (window_px - 32 - 2 * halo_px) + 2 * halo_px < side
+
+
+def test_an_image_slightly_larger_than_a_window_is_not_read_twice():
+    lattice = build_lattice((558, 558), 512, 64, multiple=32)
+    assert lattice.window_shape == (352, 352)
+    assert len(lattice.tiles_over((0, 0, 558, 558))) == 4
+
+
 def test_tiles_over_a_box_are_those_of_the_whole_cover():
     lattice = build_lattice((300, 200), 64, 8)
     box = (100, 50, 180, 51)

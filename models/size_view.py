@@ -1,0 +1,33 @@
+"""The window of an image that an expert estimates the size of cells on."""
+
+import cv2
+import numpy as np
+
+from models.segmenter import FloatArray
+
+SIZE_VIEW_PX = 384  # largest side, in network pixels
+MIN_VIEW_PX = 64
+
+
+def resize_view(view: FloatArray, factor: float) -> FloatArray:
+    """Resample a view and cut or mirror its middle to a window the network takes.
+
+    Parameters
+    ----------
+    view : (Y, X, 3) ndarray of float32
+        Normalised pixels.
+    factor : float
+        Window pixels a view pixel.
+
+    Returns
+    -------
+    (Y', X', 3) ndarray of float32
+        Sides multiples of 32 from 64 to 384.
+    """
+    height, width = (max(2, round(side * factor)) for side in view.shape[:2])
+    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(view, (width, height), interpolation=smooth)
+    y0, x0 = (max(0, (side - SIZE_VIEW_PX) // 2) for side in (height, width))
+    small = small[y0 : y0 + SIZE_VIEW_PX, x0 : x0 + SIZE_VIEW_PX]
+    pad = [(0, max(MIN_VIEW_PX - side, -side % 32)) for side in small.shape[:2]]
+    return np.pad(small, (*pad, (0, 0)), mode="symmetric")

@@ -1,0 +1,106 @@
+"""Networks computed by PyTorch: on CUDA, and on the CPU where OpenVINO is not installed."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.segmenter import FloatArray, Output
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+class TorchRuntime:
+    """A PyTorch module behind NumPy arrays.
+
+    Parameters
+    ----------
+    network : Module
+        On the CPU, weights loaded; computes the maps, and by its method of that name any other
+        output.
+    device : str
+        Torch device that runs it.
+    """
+
+    def __init__(self, network: nn.Module, device: str) -> None:
+        self.device = device
+        self.network = channels_last(network.to(device)).eval()
+        self.half_type = half_type(device)
+
+    @torch.inference_mode()
+    def run(self, output: Output, batch: FloatArray) -> FloatArray:
+        """Compute an output of the network; see :class:`models.segmenter.Runtime`."""
+        compute = self.network if output == "maps" else getattr(self.network, output)
+        with torch.autocast(
+            self.device.split(":")[0], dtype=self.half_type, enabled=self.half_type is not None
+        ):
+            result = compute(self._to_tensor(batch))
+        array: FloatArray = result.float().cpu().numpy()
+        return array
+
+    def _to_tensor(self, batch: FloatArray) -> torch.Tensor:
+        """Move (N, Y, X, C) pixels to the device as (N, C, Y, X), channels last in memory."""
+        x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+        return x.permute(0, 3, 1, 2)  # a channels-last tensor without a copy
+
+
+def fill_network(network: NetworkT, state: Mapping[str, NDArray[Any]]) -> NetworkT:
+    """Give a network its weights.
+
+    Parameters
+    ----------
+    network : Module
+        On the CPU.
+    state : mapping of str to ndarray
+        Tensors by name; float16 becomes float32.
+
+    Returns
+    -------
+    Module
+        The network itself.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes do not match.
+    """
+    tensors = {
+        name: torch.from_numpy(v.astype(np.float32 if v.dtype.kind == "f" else v.dtype))
+        for name, v in state.items()
+    }
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:  # torch's word for that, which running out of memory shares
+        raise ValueError(f"weights of another network: {error}") from error
+    return network
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Lay the weights out channels last, which convolutions in 16 bits are fastest with."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def half_type(device: str) -> torch.dtype | None:
+    """Choose the 16-bit type that a device computes fast in; None for float32.
+
+    Parameters
+    ----------
+    device : str
+        Torch device.
+
+    Returns
+    -------
+    dtype or None
+        bfloat16 on GPUs and processors that have it in hardware (Ampere and newer; AMX or
+        AVX-512), where the networks run about three times faster with it. Never float16:
+        deep features of the VGG16 networks come near its largest value.
+    """
+    if device.startswith("cuda"):
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_it else None
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    has_bfloat16 = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    return torch.bfloat16 if has_bfloat16 else None

@@ -1,0 +1,138 @@
+"""The command line of ``predict.py``: what it takes, checked; imports nothing heavy."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifest import WEIGHTS_DIR
+from router.names import MODALITIES
+from tiling.settings import DEFAULT_BATCH_SIZE, SIDE_MULTIPLE
+
+DESCRIPTION = (
+    "Label every cell in microscope images of any modality: a folder in, one label image each out."
+)
+MIN_TILE_PX = 64
+INPUT_FOLDERS = ("/workspace/inputs", "/in")  # the organisers' mount, and this project's image's
+OUTPUT_FOLDERS = ("/workspace/outputs", "/out")
+PROFILE_VARIABLE = "CELLSEG_PROFILE"  # set to 1, does what --profile does
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, checked as far as that is possible without looking at files."""
+
+    input_path: Path
+    output_path: Path
+    device: str
+    runtime: str
+    modality: str | None
+    tile: int | None
+    batch_size: int
+    overwrite: bool
+    weights: Path
+    overlays: Path | None
+    profile: bool
+    verbose: bool
+
+
+def parse_options(arguments: Sequence[str] | None) -> Options:
+    """Read the command line; exits with code 2 and a message if it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="predict.py",
+        description=DESCRIPTION,
+        epilog="Exit code: 0 all images labelled, 1 some failed, 2 wrong usage.",
+    )
+    add = parser.add_argument
+    _add_folder(parser, "i", "input", INPUT_FOLDERS, "folder of images, or one image")
+    _add_folder(
+        parser, "o", "output", OUTPUT_FOLDERS, "folder for NAME_label.tiff, made if need be"
+    )
+    _add_ways_to_compute(parser)
+    add("--modality", choices=MODALITIES, help="of all images; skips the router")
+    _add_choice_about_existing(parser)
+    add("--weights", type=Path, default=WEIGHTS_DIR, metavar="FOLDER", help="trained weights")
+    add("--overlays", type=Path, metavar="FOLDER", help="also write pictures with outlines here")
+    add(
+        "--profile",
+        action="store_true",
+        default=os.environ.get(PROFILE_VARIABLE) == "1",
+        help=f"tell at the end where the time went (also with {PROFILE_VARIABLE}=1)",
+    )
+    add("-v", "--verbose", action="store_true", help="say more")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def _add_ways_to_compute(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tell where and by what the networks are computed."""
+    add = parser.add_argument
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    add(
+        "--runtime",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="library that computes the networks (default: openvino on the CPU, torch on a GPU)",
+    )
+    add(
+        "--tile",
+        type=_tile_px,
+        metavar="PX",
+        help="largest window side (default: the expert's)",
+    )
+    add(
+        "--batch-size",
+        type=_positive,
+        default=DEFAULT_BATCH_SIZE,
+        metavar="N",
+        help="windows that the network sees at once (default: %(default)s)",
+    )
+
+
+def _add_choice_about_existing(parser: argparse.ArgumentParser) -> None:
+    """Add the two options that tell what to do where a label image exists."""
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--overwrite", action="store_true", default=True, help="label again (the default)"
+    )
+    existing.add_argument(
+        "--skip-existing",
+        action="store_false",
+        dest="overwrite",
+        help="leave out images that have a label image",
+    )
+
+
+def _add_folder(
+    parser: argparse.ArgumentParser, letter: str, word: str, usual: Sequence[str], purpose: str
+) -> None:
+    """Add the option of a folder; it must be given where none of the usual ones exists."""
+    present = next((Path(name) for name in usual if Path(name).is_dir()), None)
+    parser.add_argument(
+        f"-{letter}",
+        f"--{word}_path",
+        f"--{word}-path",
+        type=Path,
+        default=present,
+        required=present is None,
+        metavar="PATH",
+        help=f"{purpose} (default: {' or '.join(usual)}, if there)",
+    )
+
+
+def _tile_px(text: str) -> int:
+    """Read the side of a window."""
+    side = int(text)
+    if side < MIN_TILE_PX or side % SIDE_MULTIPLE:
+        raise argparse.ArgumentTypeError(
+            f"must be a multiple of {SIDE_MULTIPLE}, at least {MIN_TILE_PX}, got {side}"
+        )
+    return side
+
+
+def _positive(text: str) -> int:
+    """Read a positive number."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number

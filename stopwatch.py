@@ -1,0 +1,121 @@
+"""Where the seconds of a run go, stage by stage; imports nothing heavy."""
+
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STAGES = ("start", "imports", "routing", "weights", "network", "decoding", "writing", "other")
+OTHER = "other"
+
+
+class Stopwatch:
+    """Adds up seconds by stage; at any moment one stage runs, at first :data:`OTHER`."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+        self._stage, self._since = OTHER, time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time in this context for a stage; that of inner contexts is theirs alone.
+
+        Parameters
+        ----------
+        name : str
+            One of :data:`STAGES`.
+        """
+        outer = self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(outer)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add time that passed before there was a watch."""
+        self._seconds[name] += seconds
+
+    def seconds(self) -> dict[str, float]:
+        """Give the seconds of all stages until now, in the order of :data:`STAGES`."""
+        self._switch(self._stage)
+        return dict(self._seconds)
+
+    def _switch(self, name: str) -> str:
+        """End the running stage and begin another; return the one that ran."""
+        if name not in self._seconds:
+            raise ValueError(f"unknown stage {name!r}, known: {', '.join(STAGES)}")
+        now = time.perf_counter()
+        self._seconds[self._stage] += now - self._since
+        self._since, outer = now, self._stage
+        self._stage = name
+        return outer
+
+
+def seconds_since_process_start() -> float:
+    """Measure how long this process has run, to the kernel's clock tick (10 ms).
+
+    Returns
+    -------
+    float
+        0 where the system does not tell (no ``/proc``).
+    """
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        start_ticks = int(fields[19])  # field 22 of proc(5), 1-based; the name went before
+        return max(
+            0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks / os.sysconf("SC_CLK_TCK")
+        )
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0
+
+
+def describe_profile(seconds: dict[str, float]) -> str:
+    """Write what a run cost as a table and one line that a program can read.
+
+    Parameters
+    ----------
+    seconds : dict of str to float
+        By stage, from :meth:`Stopwatch.seconds`.
+
+    Returns
+    -------
+    str
+        Lines; the last is ``PROFILE`` and a JSON object of ``total_s``, ``peak_rss_mib`` and
+        ``stages``.
+    """
+    total = sum(seconds.values())
+    peak_mib = peak_resident_mib()
+    rows = [
+        f"{name:<10}{value:9.3f} s{_share(value, total):6.1f} %" for name, value in seconds.items()
+    ]
+    rows += [f"{'total':<10}{total:9.3f} s", f"{'peak':<10}{peak_mib:9.1f} MiB"]
+    record = {
+        "total_s": round(total, 4),
+        "peak_rss_mib": round(peak_mib, 1),
+        "stages": {name: round(value, 4) for name, value in seconds.items()},
+    }
+    return "\n".join([*rows, f"PROFILE {json.dumps(record)}"])
+
+
+def peak_resident_mib() -> float:
+    """Measure the largest memory that this process has held.
+
+    Returns
+    -------
+    float
+        MiB. From the kernel's status file where there is one: what ``getrusage`` tells may be
+        the memory of the process that started this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _share(part: float, whole: float) -> float:
+    """Give a part of a whole in per cent."""
+    return 100 * part / whole if whole else 0.0
