@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.segmenter import FloatArray, LabelArray
 
@@ -13,6 +14,7 @@ ENLARGED = 1.5
 LARGE_PX = 32.0  # median diameter, seen at half size, from which texture may be taken for cells
 GROWTH = 1.15  # by which such cells must look larger at half size than at full size
 REDUCED = 0.5
+CROWDED = 0.15  # share of the image that cells cover, from which small ones are not enlarged
 MIN_CELLS = 5  # fewer say nothing of the size
 
 
@@ -25,10 +27,13 @@ class CellSizes:
     median_px : float
         Of the discs with the cells' areas, in native pixels; 0 without cells.
     n_cells : int
+    covered : float
+        Share of the pixels that they cover.
     """
 
     median_px: float
     n_cells: int
+    covered: float = 0.0
 
 
 def choose_cdnet_scale(full: CellSizes, half: CellSizes) -> float:
@@ -42,8 +47,8 @@ def choose_cdnet_scale(full: CellSizes, half: CellSizes) -> float:
     Returns
     -------
     float
-        1.5 for cells so small that their boundaries fill them; 0.5 for large cells that fall
-        into pieces at full size (seen at half size they are larger); otherwise 1.
+        1.5 for scattered cells so small that their boundaries fill them; 0.5 for large cells that
+        fall into pieces at full size (seen at half size they are larger); otherwise 1.
 
     Notes
     -----
@@ -52,7 +57,8 @@ def choose_cdnet_scale(full: CellSizes, half: CellSizes) -> float:
     """
     if half.n_cells >= MIN_CELLS and half.median_px >= max(LARGE_PX, GROWTH * full.median_px):
         return REDUCED
-    if full.n_cells >= MIN_CELLS and full.median_px < SMALL_PX:
+    is_small = full.n_cells >= MIN_CELLS and full.median_px < SMALL_PX
+    if is_small and full.covered < CROWDED:
         return ENLARGED
     return 1.0
 
@@ -75,7 +81,15 @@ def measure_cells(
     -------
     CellSizes
     """
-    areas = [np.bincount(segment(window).ravel())[1:] for window in windows]
-    diameters = np.sqrt(np.concatenate([np.zeros(0), *areas]) * 4.0 / np.pi) / scale
-    median = float(np.median(diameters)) if diameters.size else 0.0
-    return CellSizes(median, diameters.size)
+    areas = np.concatenate([np.zeros(0), *(_areas(segment(window)) for window in windows)])
+    if not areas.size:
+        return CellSizes(0.0, 0)
+    n_pixels = sum(window.shape[0] * window.shape[1] for window in windows)
+    diameters = np.sqrt(areas * 4.0 / np.pi) / scale
+    return CellSizes(float(np.median(diameters)), areas.size, float(areas.sum()) / n_pixels)
+
+
+def _areas(labels: LabelArray) -> NDArray[np.int64]:
+    """Count the pixels of each cell."""
+    areas: NDArray[np.int64] = np.bincount(labels.ravel())[1:]
+    return areas

@@ -14,6 +14,7 @@ from tests.cells import draw_discs
     ("full", "half", "scale"),
     [
         (CellSizes(10.0, 40), CellSizes(20.0, 7), 1.5),  # boundaries fill the cells
+        (CellSizes(10.0, 40, 0.3), CellSizes(20.0, 7), 1.0),  # crowded
         (CellSizes(27.0, 40), CellSizes(28.0, 90), 1.0),
         (CellSizes(48.0, 20), CellSizes(50.0, 20), 1.0),  # large, and whole at both sizes
         (CellSizes(22.0, 70), CellSizes(44.0, 40), 0.5),  # pieces at full size
@@ -32,6 +33,7 @@ def test_diameters_are_native_whatever_the_scale():
     labels = draw_discs((96, 96), [(24, 24, 10), (24, 70, 10), (70, 48, 10)])
     sizes = measure_cells([labels[:, :, None].astype(np.float32)], lambda _: labels, 0.5)
     assert sizes.n_cells == 3
+    assert sizes.covered == pytest.approx((labels > 0).mean())
     assert sizes.median_px == pytest.approx(2 * np.sqrt(4 * (labels == 1).sum() / np.pi))
 
 
