@@ -141,15 +141,15 @@ def score_source(
         f1_true_size = None
         if with_size and np.isfinite(diameter):
             told: Any = GivenScale(network, NET_DIAMETER_PX / diameter)
-            f1_true_size = _score(told, record, labels)
+            f1_true_size = score_image(told, record, labels)
         results.append(
-            ImageResult(record.image.name, _score(network, record, labels), f1_true_size)
+            ImageResult(record.image.name, score_image(network, record, labels), f1_true_size)
         )
         logger.info("%s: F1 %.3f", record.image.name, results[-1].f1)
     return tuple(results)
 
 
-def _score(network: TileNetwork, record: Record, labels: np.ndarray) -> float:
+def score_image(network: TileNetwork, record: Record, labels: np.ndarray) -> float:
     """Segment one image and compare."""
     with tempfile.TemporaryDirectory() as folder, open_image(record.image) as image:
         found = apply_expert(network, image, image.overview(), Path(folder), TilingSettings())

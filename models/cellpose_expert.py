@@ -1,7 +1,7 @@
 """The Cellpose experts: estimate the cell size, and see cells at 30 px."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from stopwatch import Stopwatch
 N_MAPS = 3  # flow y, flow x, cell logit
 NET_DIAMETER_PX = 30.0  # median cell diameter that the network is trained at (diam_mean)
 WINDOWS = WindowSpec(tile_px=640, halo_px=64, object_px=256, n_maps=N_MAPS, normalisation="joint")
+DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
 N_ROUNDS = 3  # estimates from the style vector, each at the scale the last one gave
 SCALE_RANGE = (1 / 16, 4.0)  # cells of 480 px down to 7.5 px
 
@@ -59,6 +60,8 @@ class CellposeSegmenter(Segmenter):
         Computes CPnet: ``maps`` (N, 3, Y, X) and ``style`` (N, 256).
     size : SizeModel
     watch : Stopwatch, optional
+    windows : WindowSpec
+        ``DYE_WINDOWS`` for an expert whose channels are separate dyes.
 
     Notes
     -----
@@ -66,8 +69,14 @@ class CellposeSegmenter(Segmenter):
     at its own scale; the cells found there give the second (Stringer et al. 2021, "size model").
     """
 
-    def __init__(self, runtime: Runtime, size: SizeModel, watch: Stopwatch | None = None) -> None:
-        super().__init__(runtime, WINDOWS, watch)
+    def __init__(
+        self,
+        runtime: Runtime,
+        size: SizeModel,
+        watch: Stopwatch | None = None,
+        windows: WindowSpec = WINDOWS,
+    ) -> None:
+        super().__init__(runtime, windows, watch)
         self.size = size
 
     def style_scale(self, view: FloatArray) -> float:
@@ -106,7 +115,10 @@ class CellposeSegmenter(Segmenter):
 
 
 def build_expert(
-    runtime: Runtime, state: Mapping[str, NDArray[Any]], watch: Stopwatch | None = None
+    runtime: Runtime,
+    state: Mapping[str, NDArray[Any]],
+    watch: Stopwatch | None = None,
+    windows: WindowSpec = WINDOWS,
 ) -> CellposeSegmenter:
     """Build a Cellpose expert.
 
@@ -118,10 +130,18 @@ def build_expert(
         The network's weights; ``size_weight`` and ``size_bias`` are read here.
     watch : Stopwatch, optional
         Counts the seconds of network and decoding.
+    windows : WindowSpec
 
     Returns
     -------
     CellposeSegmenter
     """
-    weight, bias = state["size_weight"], state["size_bias"]
-    return CellposeSegmenter(runtime, SizeModel(weight.astype(np.float32), float(bias[0])), watch)
+    size = SizeModel(state["size_weight"].astype(np.float32), float(state["size_bias"][0]))
+    return CellposeSegmenter(runtime, size, watch, windows)
+
+
+def build_dye_expert(
+    runtime: Runtime, state: Mapping[str, NDArray[Any]], watch: Stopwatch | None = None
+) -> CellposeSegmenter:
+    """Build the Cellpose expert of fluorescence, as :func:`build_expert` the others."""
+    return build_expert(runtime, state, watch, DYE_WINDOWS)

@@ -33,7 +33,12 @@ TASKS: dict[str, type[PatchTask]] = {
     "cdnet": CDNetTask,
 }
 FIELD_SETTINGS = {
-    "cpnet": FieldSettings(mode="joint", diameter_px=FIELD_DIAMETER_PX, with_flow=True),
+    "cpnet": FieldSettings(
+        mode="joint",
+        diameter_px=FIELD_DIAMETER_PX,
+        with_flow=True,
+        per_channel=("fluorescence",),
+    ),
     "unet": FieldSettings(mode="joint", max_diameter_px=100.0),
     "cdnet": FieldSettings(mode="per_channel"),
 }
@@ -270,6 +275,7 @@ def build_task(job: Commission, start: Start | None, runs_dir: Path) -> PatchTas
         recipe.geometry,
         recipe.colour,
         start,
+        recipe.colours,
     )
 
 

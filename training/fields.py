@@ -70,6 +70,8 @@ class FieldSettings:
         Whether flow targets are computed.
     max_side_px : int
         Larger images are reduced to it (only without ``diameter_px``).
+    per_channel : tuple of str
+        Modalities whose channels are normalised one by one whatever ``mode`` says.
     """
 
     mode: Mode = "joint"
@@ -77,6 +79,11 @@ class FieldSettings:
     max_diameter_px: float = 0.0
     with_flow: bool = False
     max_side_px: int = 2048
+    per_channel: tuple[str, ...] = ()
+
+    def mode_for(self, modality: str) -> Mode:
+        """Give the normalisation of a modality's images."""
+        return "per_channel" if modality in self.per_channel else self.mode
 
 
 def median_diameter(labels: NDArray[np.int32]) -> float:
@@ -156,7 +163,7 @@ def encode_field(
     -------
     Field
     """
-    image = fit_normaliser(pixels, settings.mode).apply(pixels)
+    image = fit_normaliser(pixels, settings.mode_for(record.modality)).apply(pixels)
     diameter = median_diameter(labels)
     scale = min(1.0, settings.max_side_px / max(labels.shape))
     if settings.diameter_px and np.isfinite(diameter):
@@ -247,7 +254,8 @@ def _cached_field(
         return prepare_field(record, settings, render)
     # a rendering draws its noise by the file's name
     name = record.image.name if render else ""
-    recipe = repr((CACHE_VERSION, settings, render, name, record.is_partial)).encode()
+    mode = settings.mode_for(render or record.modality)
+    recipe = repr((CACHE_VERSION, settings, mode, render, name, record.is_partial)).encode()
     content = hashlib.sha256(record.image.read_bytes() + record.label.read_bytes() + recipe)
     path = cache_dir / f"{content.hexdigest()[:32]}.npz"
     if path.is_file():

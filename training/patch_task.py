@@ -30,6 +30,8 @@ class PatchTask:
         Factor on how often a data set is drawn.
     geometry, colour : GeometrySettings, ColourSettings
         Augmentation.
+    colours : mapping of str to ColourSettings
+        Those of modalities that vary in another way than ``colour``.
     init : Start, optional
         Weights to start from; those of other layers than the network's are ignored.
     """
@@ -40,6 +42,7 @@ class PatchTask:
     geometry: GeometrySettings = GeometrySettings(256, scale=(0.5, 1.6))
     colour: ColourSettings = ColourSettings()
     init: Start | None = None
+    colours: Mapping[str, ColourSettings] = field(default_factory=dict)
 
     validation_side_px: ClassVar[int] = 512  # larger validation fields are cropped
 
@@ -76,10 +79,11 @@ class PatchTask:
         for k in range(n):
             item, peers, rng = self._draw_field(seed, k)
             if item is None:
-                patch = blank_patch(self.geometry.patch_px, rng)
+                patch, colour = blank_patch(self.geometry.patch_px, rng), self.colour
             else:
                 patch = draw_patch(item, peers, self.geometry, rng)
-            image = vary_intensity(patch.image, self.colour, rng).transpose(2, 0, 1)
+                colour = self.colours.get(item.modality, self.colour)
+            image = vary_intensity(patch.image, colour, rng).transpose(2, 0, 1)
             trusted = patch.trusted.astype(np.float32)
             crops.append({"image": image, "trusted": trusted, **self.targets(patch)})
         return {name: np.stack([crop[name] for crop in crops]) for name in crops[0]}

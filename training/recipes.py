@@ -38,6 +38,8 @@ class Recipe:
         Spatial augmentation.
     emphasis : dict of str to float
         Factor on how often a data set is drawn.
+    colours : dict of str to ColourSettings
+        Intensity augmentation of single modalities, instead of ``colour``.
     starts_from : str
         Run whose weights it starts from; empty for random weights.
     simulated : tuple of str
@@ -55,6 +57,7 @@ class Recipe:
     colour: ColourSettings
     geometry: GeometrySettings
     emphasis: dict[str, float] = field(default_factory=dict)
+    colours: dict[str, ColourSettings] = field(default_factory=dict)
     starts_from: str = ""
     simulated: tuple[str, ...] = ()
     semi: Semi = "none"
@@ -84,15 +87,63 @@ def _fine_tuning(steps: int) -> LoopSettings:
 _PHASE_EMPHASIS = {"deepcell_covert_phase": 2.0, "usiigaci_nih3t3": 1.5, "vicar_qpi_as_phase": 0.5}
 _STAIN_EMPHASIS = {"segpc2021_512": 0.3, "dsb2018_stained_nuclei": 1.5, "gbm40_he_nuclei": 1.5}
 
+# Of the common start, which learns all modalities at once and is to hold on images of
+# laboratories that it never saw.
+_UNSEEN_GREY = ColourSettings(
+    invert=0.3, jitter=0.06, grey=0.15, shot=0.15, jpeg=0.15, bits=0.1, blank=0.01
+)
+_UNSEEN_STAIN = replace(_UNSEEN_GREY, invert=0.1, permute=0.1, jitter=0.1, stain=0.2)
+_UNSEEN_DYES = replace(DYES, invert=0.05, dropout=0.15, shot=0.2, jpeg=0.15, bits=0.1)
+_BASE_CROP = GeometrySettings(
+    160, scale=(0.6, 1.35), wide_share=0.2, wide_scale=(0.3, 2.2), mosaic_zoom=1.6
+)
+# About 35 % brightfield, 35 % fluorescence, 22 % phase and 8 % DIC: single white cells, which
+# make up most of the images, are drawn seldom; what is hard or rare often.
+_BASE_EMPHASIS = {
+    **dict.fromkeys(
+        (
+            "allidb2_wbc",
+            "herlev_papsmear",
+            "krd_wbc",
+            "raabin_wbc",
+            "sigtuple_wbc",
+            "tecom_wbc",
+            "segpc2021_512",
+        ),
+        0.3,
+    ),
+    **dict.fromkeys(
+        (
+            "yeast_phone_bf",
+            "cellstar_yeast_bf",
+            "dsb2018_stained_nuclei",
+            "gbm40_he_nuclei",
+            "aitslab_u2os_cells",
+            "dense_tcells_if",
+        ),
+        2.0,
+    ),
+    "cellpose_subset_scellseg": 2.5,
+    "covertlab_deepcell2016": 1.5,
+    "ctc_fluo_n2dl_hela_st": 1.5,
+    "dsb2018_stage1_fluo": 1.2,
+    "deepcell_covert_phase": 3.0,
+    "omnipose_docs_bact_phase": 2.5,
+    "usiigaci_nih3t3": 1.5,
+    "vicar_qpi_as_phase": 0.7,
+    "ctc_dic_hela": 3.0,
+}
+
 RECIPES: dict[str, Recipe] = {
     # the common start of the four Cellpose experts; not an expert itself
     "cellpose_base": Recipe(
         network="cpnet",
-        modalities=("phase", "dic", "brightfield"),
-        loop=LoopSettings(steps=1000, lr=1e-3, validate_every=300),
-        colour=ColourSettings(invert=0.1, jitter=0.06, grey=0.05),
-        geometry=_CPNET_CROP,
-        emphasis={"segpc2021_512": 0.3, "deepcell_covert_phase": 2.0, "usiigaci_nih3t3": 1.5},
+        modalities=("phase", "dic", "brightfield", "fluorescence"),
+        loop=LoopSettings(steps=1500, lr=8e-4, validate_every=500),
+        colour=_UNSEEN_GREY,
+        geometry=_BASE_CROP,
+        emphasis=_BASE_EMPHASIS,
+        colours={"brightfield": _UNSEEN_STAIN, "fluorescence": _UNSEEN_DYES},
         simulated=("phase", "dic"),
     ),
     "cellpose_phase": Recipe(
@@ -136,6 +187,17 @@ RECIPES: dict[str, Recipe] = {
         emphasis=_STAIN_EMPHASIS,
         starts_from="cellpose_base",
     ),
+    # not of the paper: CPnet on fluorescence, to be weighed against CDNet
+    "cellpose_fluorescence": Recipe(
+        network="cpnet",
+        modalities=("fluorescence",),
+        loop=_fine_tuning(250),
+        colour=_UNSEEN_DYES,
+        geometry=_BASE_CROP,
+        emphasis=_BASE_EMPHASIS,
+        starts_from="cellpose_base",
+        semi="cycle",
+    ),
     "cdnet_fluorescence": Recipe(
         network="cdnet",
         modalities=("fluorescence",),
@@ -156,6 +218,7 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
+WIDE_SCALE = (0.25, 4.0)
 WIDE_SHARE = 0.35  # of the crops zoomed anywhere in 0.25 to 4; the others keep the recipe's zoom
 
 
@@ -175,25 +238,32 @@ def widen(recipe: Recipe) -> Recipe:
         JPEG artefacts at the probabilities below; stains vary on brightfield. What the recipe
         varies more already stays. Gamma, gain, blur and Gaussian noise are the recipe's.
     """
-    colour = recipe.colour
+    return replace(
+        recipe,
+        colour=_vary_more(recipe.colour, recipe.modalities),
+        colours={name: _vary_more(colour, (name,)) for name, colour in recipe.colours.items()},
+        geometry=replace(
+            recipe.geometry, wide_share=WIDE_SHARE, wide_scale=WIDE_SCALE, mosaic_zoom=1.6
+        ),
+        augment="wide",
+    )
+
+
+def _vary_more(colour: ColourSettings, modalities: Sequence[str]) -> ColourSettings:
+    """Raise what varies less than images of unseen sources do."""
     least = {
         "invert": 0.25,
         "permute": 0.3,
         "jitter": 0.1,
         "grey": 0.15,
         "gain": 0.3,
-        "dropout": 0.2 if "fluorescence" in recipe.modalities else 0.05,
-        "stain": 0.2 if "brightfield" in recipe.modalities else 0.0,
+        "dropout": 0.2 if "fluorescence" in modalities else 0.05,
+        "stain": 0.2 if "brightfield" in modalities else 0.0,
         "shot": 0.2,
         "jpeg": 0.2,
         "bits": 0.1,
     }
-    return replace(
-        recipe,
-        colour=replace(colour, **{k: max(v, getattr(colour, k)) for k, v in least.items()}),
-        geometry=replace(recipe.geometry, wide_share=WIDE_SHARE, mosaic_zoom=1.6),
-        augment="wide",
-    )
+    return replace(colour, **{k: max(v, getattr(colour, k)) for k, v in least.items()})
 
 
 def choose_semi(name: str, recipe: Recipe, wanted: str) -> Recipe:

@@ -39,10 +39,11 @@ def test_a_recipe_can_be_followed(name):
 @pytest.mark.parametrize(
     ("name", "modalities"),
     [
-        ("cellpose_base", {"phase", "dic", "brightfield", "qpi"}),
+        ("cellpose_base", {"phase", "dic", "brightfield", "fluorescence", "qpi"}),
         ("cellpose_phase", {"phase", "qpi"}),
         ("cellpose_brightfield", {"brightfield"}),
         ("unet_brightfield", {"brightfield"}),
+        ("cellpose_fluorescence", {"fluorescence"}),
         ("cdnet_fluorescence", {"fluorescence"}),
     ],
 )
@@ -84,6 +85,9 @@ def test_the_wide_augmentation_varies_no_less(name):
     assert wide.augment == "wide"
     for key, value in vars(recipe.colour).items():
         assert getattr(wide.colour, key) >= value
+    for modality, colour in recipe.colours.items():
+        for key, value in vars(colour).items():
+            assert getattr(wide.colours[modality], key) >= value
     assert wide.geometry.wide_scale == (0.25, 4.0)
     assert 0 < wide.geometry.wide_share < 1
     assert wide.geometry.patch_px == recipe.geometry.patch_px
@@ -91,8 +95,17 @@ def test_the_wide_augmentation_varies_no_less(name):
     assert (wide.colour.stain > 0) == ("brightfield" in recipe.modalities)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_recipes_that_ship_leave_the_wide_effects_off(name):
+def test_the_common_start_varies_what_unseen_sources_vary():
+    recipe = RECIPES["cellpose_base"]
+    assert set(recipe.colours) <= set(recipe.modalities)
+    for colour in (recipe.colour, *recipe.colours.values()):
+        assert min(colour.invert, colour.shot, colour.jpeg, colour.bits) > 0
+    assert recipe.colours["fluorescence"].permute > recipe.colour.permute
+    assert recipe.geometry.wide_share > 0
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"cellpose_base", "cellpose_fluorescence"}))
+def test_the_recipes_of_the_paper_leave_the_wide_effects_off(name):
     colour, geometry = RECIPES[name].colour, RECIPES[name].geometry
     assert not any((colour.dropout, colour.stain, colour.shot, colour.jpeg, colour.bits))
     assert (geometry.wide_share, geometry.mosaic_zoom) == (0, 1)
