@@ -25,7 +25,7 @@ ROOMS := $(wildcard *.py imaging router models tiling training eval synthetic be
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help predict samples test lint format image clean distclean
+.PHONY: help predict samples test lint format bench image clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,9 @@ lint: $(DEV_STAMP)  ## ruff and mypy
 format: $(DEV_STAMP)  ## format the code and mend what ruff can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+bench: $(DEV_STAMP)  ## speed and memory as a table, JSON and a picture
+	$(RUN) -m bench --torch-index-url "$(TORCH_INDEX_URL)" $(ARGS)
 
 image:  ## build the container image IMAGE=... (cellseg:latest)
 	$(DOCKER) build --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" \

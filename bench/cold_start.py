@@ -9,16 +9,11 @@ processor, elapsed seconds only on an idle machine.
 
 import argparse
 import json
-import os
-import platform
 import re
-import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,88 +21,27 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from bench.execution import (
+    FIGURES,
+    PREDICT,
+    BenchmarkError,
+    Execution,
+    execute,
+    median_of,
+    predict_command,
+)
+from bench.machine import describe_machine
+from bench.peer import write_checkpoint
 from eval.matching import match_instances
 from eval.run_file import name_commit, now_utc
 from imaging.normalise import HIGH_PERCENTILE, LOW_PERCENTILE
-from manifest import WEIGHTS_DIR
 from models.cellpose_expert import NET_DIAMETER_PX
-from models.cpnet import build_cpnet
-from models.torch_runtime import fill_network
-from models.weights import read_weights
+from predict import EXIT_USAGE
 from synthetic import make_image
 
-ROOT = Path(__file__).resolve().parent.parent
-LAUNCHER = ROOT / "bench" / "launcher.py"
-PACKAGES = ("cellpose", "numpy", "openvino", "torch")
 SIDE_PX = 512
-PROFILE_LINE = re.compile(r"^PROFILE (\{.*\})$", re.MULTILINE)
 EXPERT = re.compile(r": .*, (cellpose_\w+), \d+ cells")
 SCALE = re.compile(r": (\S+) network pixels a pixel")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """One run of one command.
-
-    Attributes
-    ----------
-    command : str
-        Its name in the table.
-    real_s, cpu_s : float
-        Elapsed, and user plus system time of the process and its children.
-    peak_mib : float
-        Largest resident memory of the process.
-    exit_code : int
-    stages : dict of str to float, optional
-        Seconds by stage, if the command tells (``predict.py --profile``).
-    """
-
-    command: str
-    real_s: float
-    cpu_s: float
-    peak_mib: float
-    exit_code: int
-    stages: Mapping[str, float] | None = None
-
-
-class BenchmarkError(Exception):
-    """A command that is measured did not do its work."""
-
-
-def execute(name: str, command: Sequence[str], n_threads: int | None) -> tuple[Execution, str]:
-    """Run a command and measure it.
-
-    Parameters
-    ----------
-    name : str
-        For the table.
-    command : sequence of str
-        Program and arguments.
-    n_threads : int or None
-        Limit of OpenMP's threads; None leaves it alone.
-
-    Returns
-    -------
-    Execution
-    str
-        What it wrote on standard error.
-    """
-    threads = {} if n_threads is None else {"OMP_NUM_THREADS": str(n_threads)}
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "taken.json"
-        launched = subprocess.run(
-            [sys.executable, "-S", str(LAUNCHER), str(result), *command],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=True,
-            env=os.environ | threads,
-            cwd=ROOT,
-        )
-        taken = json.loads(result.read_text(encoding="utf-8"))
-    profile = PROFILE_LINE.search(launched.stderr)
-    stages = json.loads(profile[1])["stages"] if profile else None
-    return Execution(name, stages=stages, **taken), launched.stderr
 
 
 @dataclass(frozen=True)
@@ -133,10 +67,7 @@ class Setting:
 
     def own_command(self) -> list[str]:
         """Label the image with ``predict.py``."""
-        return [
-            sys.executable, str(ROOT / "predict.py"), "-i", str(self.image),
-            "-o", str(self.folder / "own"), "--device", "cpu", "--profile", *self.options,
-        ]  # fmt: skip
+        return predict_command(self.image, self.folder / "own", *self.options)
 
     def stock_command(self, weights: Path, diameter_px: float) -> list[str]:
         """Label the image with stock Cellpose, and write what ``predict.py`` writes."""
@@ -185,9 +116,7 @@ def compare_systems(setting: Setting, repeats: int, n_threads: int | None) -> di
     """
     _, said = execute("own", [*setting.own_command(), "-v"], n_threads)
     expert, scale = read_choice(said)
-    weights = setting.folder / f"{expert}.pth"
-    state = read_weights(f"{expert}.safetensors", WEIGHTS_DIR)
-    fill_network(build_cpnet(), state).net.save_model(str(weights))
+    weights = write_checkpoint(expert, setting.folder)
     (setting.folder / "stock").mkdir()
     commands = {
         "own": setting.own_command(),
@@ -214,46 +143,52 @@ def compare_systems(setting: Setting, repeats: int, n_threads: int | None) -> di
         "medians": {name: asdict(run) for name, run in medians.items()},
         "ratios": {
             key: round(getattr(medians["own"], key) / getattr(medians["stock"], key), 4)
-            for key in ("real_s", "cpu_s", "peak_mib")
+            for key in FIGURES
         },
         "runs": [asdict(run) for run in runs],
     }
 
 
-def median_of(runs: Sequence[Execution]) -> Execution:
-    """Take the median of each figure of some runs of one command."""
-    middle = {
-        key: round(statistics.median(getattr(run, key) for run in runs), 4)
-        for key in ("real_s", "cpu_s", "peak_mib")
-    }
-    stages = [run.stages for run in runs if run.stages is not None]
-    if stages:
-        middle["stages"] = {
-            name: round(statistics.median(s[name] for s in stages), 4) for name in stages[0]
-        }
-    return replace(runs[0], **middle)
+def run_starts(folder: Path, repeats: int) -> dict[str, list[Execution]]:
+    """Run what should answer at once, and bare imports, in turn.
 
+    Parameters
+    ----------
+    folder : Path
+        Gets an empty folder.
+    repeats : int
+        Of each command, after one run of each that is not counted.
 
-def measure_starts(folder: Path, repeats: int) -> list[Execution]:
-    """Measure what should answer at once, and what bare imports take; medians."""
+    Returns
+    -------
+    dict of str to list of Execution
+        By the command's name.
+
+    Raises
+    ------
+    BenchmarkError
+        If one ends with another exit code than it should.
+    """
     empty = folder / "empty"
     empty.mkdir()
-    script, paths = str(ROOT / "predict.py"), ["-i", str(empty), "-o", str(folder / "none")]
-    commands = {
-        "python": ["-c", "pass"],
-        "--help": [script, "--help"],
-        "empty folder": [script, *paths],
-        "usage error": [script, *paths, "--no-such-option"],
-        "import numpy": ["-c", "import numpy"],
-        "import openvino": ["-c", "import models.graphs.library"],
-        "import torch": ["-c", "import torch"],
+    paths = ["-i", str(empty), "-o", str(folder / "none")]
+    commands: dict[str, tuple[list[str], int]] = {
+        "python": (["-c", "pass"], 0),
+        "--help": ([str(PREDICT), "--help"], 0),
+        "empty folder": ([str(PREDICT), *paths], EXIT_USAGE),
+        "usage error": ([str(PREDICT), *paths, "--no-such-option"], EXIT_USAGE),
+        "import numpy": (["-c", "import numpy"], 0),
+        "import openvino": (["-c", "import models.graphs.library"], 0),
+        "import torch": (["-c", "import torch"], 0),
     }
     runs: dict[str, list[Execution]] = {name: [] for name in commands}
-    for _ in range(repeats):
-        for name, arguments in commands.items():
-            python = [sys.executable, *arguments]
-            runs[name].append(execute(name, python, None)[0])
-    return [median_of(of_one) for of_one in runs.values()]
+    for repeat in range(repeats + 1):
+        for name, (arguments, wanted) in commands.items():
+            run, said = execute(name, [sys.executable, *arguments])
+            if run.exit_code != wanted:
+                raise BenchmarkError(f"{name}: exit code {run.exit_code}, not {wanted}:\n{said}")
+            runs[name] += [run] if repeat else []
+    return runs
 
 
 def write_default_image(path: Path) -> Path:
@@ -264,25 +199,6 @@ def write_default_image(path: Path) -> Path:
     return path
 
 
-def describe_machine() -> dict[str, Any]:
-    """Tell processor, cores and the versions of the packages that matter."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    cpu_info = Path("/proc/cpuinfo")
-    text = cpu_info.read_text(encoding="utf-8") if cpu_info.exists() else ""
-    model = re.search(r"model name\s*:\s*(.+)", text)
-    return {
-        "processor": model[1] if model else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
 def format_report(record: Mapping[str, Any]) -> str:
     """Write the medians as a table."""
     compared, ratios = record["comparison"], record["comparison"]["ratios"]
@@ -290,7 +206,7 @@ def format_report(record: Mapping[str, Any]) -> str:
         f"{run['command']:<16}{run['real_s']:>9.3f}{run['cpu_s']:>9.3f}{run['peak_mib']:>9.1f}"
         for run in [*compared["medians"].values(), *record["starts"]]
     ]
-    figures = "".join(f"{ratios[key]:>9.3f}" for key in ("real_s", "cpu_s", "peak_mib"))
+    figures = "".join(f"{ratios[key]:>9.3f}" for key in FIGURES)
     cells = compared["cells"]
     lines = [
         f"{'':<16}{'real s':>9}{'CPU s':>9}{'MiB':>9}",
@@ -330,7 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "commit": name_commit(),
                 "machine": describe_machine(),
                 "comparison": compare_systems(setting, args.repeats, args.threads),
-                "starts": [asdict(run) for run in measure_starts(folder, args.repeats)],
+                "starts": [
+                    asdict(median_of(runs)) for runs in run_starts(folder, args.repeats).values()
+                ],
             }
         except BenchmarkError as error:
             sys.stderr.write(f"{error}\n")

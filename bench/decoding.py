@@ -90,6 +90,31 @@ CONTESTS = {
 }
 
 
+def make_maps(side_px: int, n_cells: int) -> tuple[LabelArray, dict[str, FloatArray]]:
+    """Draw a dense field, and the maps that networks would give for it.
+
+    Parameters
+    ----------
+    side_px : int
+        Of the square field.
+    n_cells : int
+        About how many it holds.
+
+    Returns
+    -------
+    (Y, X) ndarray of int32
+        The true labels.
+    dict of str to (K, Y, X) ndarray of float32
+        By the name that :class:`Contest` uses.
+    """
+    rng = np.random.default_rng(0)
+    labels = draw_tissue((side_px, side_px), n_cells, rng)
+    return labels, {
+        "flows": render_flow_maps(labels, rng, FLOW_NOISE),
+        "classes": render_class_maps(labels, rng, LOGIT_NOISE),
+    }
+
+
 def run_contest(name: str, maps: FloatArray, repeats: int) -> dict[str, Any]:
     """Decode in turn by both, once to warm up and then for the record.
 
@@ -129,6 +154,31 @@ def run_contest(name: str, maps: FloatArray, repeats: int) -> dict[str, Any]:
         "n_reference": counts.tp + counts.fn,
         "n_ours": counts.tp + counts.fp,
     }
+
+
+def measure_contest(name: str, all_maps: dict[str, FloatArray], repeats: int) -> dict[str, Any]:
+    """Run one contest and measure the memory of both sides.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`CONTESTS`.
+    all_maps : dict
+        From :func:`make_maps`.
+    repeats : int
+        How often each side decodes for the record.
+
+    Returns
+    -------
+    dict
+        That of :func:`run_contest`, and ``peak_mib`` by side.
+    """
+    maps = all_maps[CONTESTS[name].maps]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "maps.npy"
+        np.save(path, maps)
+        peak = {side: measure_peak(name, side, path) for side in ("ours", "reference")}
+    return run_contest(name, maps, repeats) | {"peak_mib": peak}
 
 
 def measure_peak(name: str, side: str, maps: Path) -> float:
@@ -174,29 +224,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, side, path = args.peak
         sys.stdout.write(f"{decode_once(name, side, Path(path)):.1f}\n")
         return 0
-    rng = np.random.default_rng(0)
-    labels = draw_tissue((args.side, args.side), args.cells, rng)
-    maps = {
-        "flows": render_flow_maps(labels, rng, FLOW_NOISE),
-        "classes": render_class_maps(labels, rng, LOGIT_NOISE),
-    }
-    results = {name: _measure(name, maps, args.repeats) for name in args.only or CONTESTS}
+    labels, maps = make_maps(args.side, args.cells)
+    results = {name: measure_contest(name, maps, args.repeats) for name in args.only or CONTESTS}
     report = json.dumps(_describe(labels) | {"results": results}, indent=1) + "\n"
     if args.json:
         args.json.write_text(report)
     else:
         sys.stdout.write(report)
     return 0
-
-
-def _measure(name: str, all_maps: dict[str, FloatArray], repeats: int) -> dict[str, Any]:
-    """Run one contest and measure the memory of both sides."""
-    maps = all_maps[CONTESTS[name].maps]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "maps.npy"
-        np.save(path, maps)
-        peak = {side: measure_peak(name, side, path) for side in ("ours", "reference")}
-    return run_contest(name, maps, repeats) | {"peak_mib": peak}
 
 
 def _describe(labels: LabelArray) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from eval.overlaps import Labels
 from eval.pairs import Pair
 from eval.run_file import Unscored, name_commit, now_utc
 from eval.scoring import ScoredImage, Task, score_pair
+from stopwatch import peak_resident_mib
 
 T = TypeVar("T")
 
@@ -288,10 +288,9 @@ def _score_in(build: Callable[[], Executor], pairs: Sequence[Pair]) -> list[Scor
 def _score_slide(truth: Path, prediction: Path) -> dict[str, float]:
     """Score a slide, in a process of its own."""
     counts, seconds = _time(lambda: score_sparse(truth, prediction))
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seconds": seconds,
-        "peak_mib": peak_kib / 1024,
+        "peak_mib": peak_resident_mib(),
         "n_true": counts.n_true,
         "n_pred": counts.n_pred,
     }
