@@ -24,10 +24,10 @@ from imaging.reading import ImageError
 from manifest import WEIGHTS_DIR, WeightsError, sha256_of, verified_path
 from models.cellpose_expert import NET_DIAMETER_PX
 from models.registry import EXPERTS, SPECS, load_segmenter, resolve_device
+from models.size_view import median_diameter
 from router.names import MODALITIES
 from tiling.maps import TileNetwork
 from training.data import DataError, Record, list_records, read_labels, split_validation
-from training.fields import median_diameter
 
 logger = logging.getLogger(__name__)
 

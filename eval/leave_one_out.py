@@ -25,12 +25,12 @@ from imaging.reading import ImageError, open_image
 from manifest import WeightsError
 from models.registry import EXPERTS as SHIPPED
 from models.registry import load_segmenter, resolve_device
+from models.size_view import median_diameter
 from router.names import EXPERT_OF
 from tiling.expert import apply_expert
 from tiling.maps import TileNetwork
 from tiling.settings import TilingSettings
 from training.data import DataError, Record, list_records, read_labels
-from training.fields import median_diameter
 from training.recipes import RECIPES
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,13 @@ class GivenScale:
         """Give the scale that was told."""
         del views
         return self._scale
+
+    guess_scale = choose_scale
+
+    def check_scale(self, labels: object, scale: float) -> float:
+        """Keep the scale that was told."""
+        del labels
+        return scale
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)

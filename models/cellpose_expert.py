@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from models.flows import decode_flows
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
-from models.size_view import SIZE_VIEW_PX, resize_view
+from models.size_view import SIZE_VIEW_PX, median_diameter, resize_view
 from stopwatch import Stopwatch
 
 N_MAPS = 3  # flow y, flow x, cell logit
 NET_DIAMETER_PX = 30.0  # median cell diameter that the network is trained at (diam_mean)
 WINDOWS = WindowSpec(tile_px=640, halo_px=64, object_px=256, n_maps=N_MAPS, normalisation="joint")
 DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
+GOOD_RATIO = 1.2  # cells this much too large or too small are found as well as those of 30 px
 N_ROUNDS = 3  # estimates from the style vector, each at the scale the last one gave
 SCALE_RANGE = (1 / 16, 4.0)  # cells of 480 px down to 7.5 px
 
@@ -94,11 +95,7 @@ class CellposeSegmenter(Segmenter):
         """Correct a scale by the median diameter of the cells found at it; same if none."""
         (maps,) = self.forward(resize_view(view, scale)[None])
         labels = decode_flows(maps, self.runtime.device, max_flow_error=0.0)
-        areas = np.bincount(labels.ravel())[1:]
-        if areas.size == 0:
-            return scale
-        diameter = float(np.median(np.sqrt(areas * 4.0 / np.pi)))
-        return float(np.clip(scale * NET_DIAMETER_PX / diameter, *SCALE_RANGE))
+        return _fit_scale(scale, median_diameter(labels))
 
     def foreground(self, maps: FloatArray) -> FloatArray:
         """Give the cell logit (Y, X)."""
@@ -106,12 +103,33 @@ class CellposeSegmenter(Segmenter):
 
     def _choose_scale(self, views: Sequence[FloatArray]) -> float:
         """Choose a scale within 1/16 and 4, the median of the views' own."""
-        scales = [self.refine_scale(view, self.style_scale(view)) for view in views]
-        return float(np.exp(np.median(np.log(scales)))) if scales else 1.0
+        return _vote([self.refine_scale(view, self.style_scale(view)) for view in views])
+
+    def _guess_scale(self, views: Sequence[FloatArray]) -> float:
+        """Choose by the style vectors alone."""
+        return _vote([self.style_scale(view) for view in views])
+
+    def _check_scale(self, labels: LabelArray, scale: float) -> float:
+        """Keep a scale at which the median cell is about as large as the network wants it."""
+        seen_px = median_diameter(labels) * scale
+        is_wrong = abs(np.log(seen_px / NET_DIAMETER_PX)) > np.log(GOOD_RATIO)  # not for NaN
+        return _fit_scale(scale, seen_px) if is_wrong else scale
 
     def _decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps (3, Y, X) into labels."""
         return decode_flows(maps, self.runtime.device)
+
+
+def _fit_scale(scale: float, diameter_px: float) -> float:
+    """Bring cells of a diameter at a scale to the network's; the same scale if there are none."""
+    if not np.isfinite(diameter_px):
+        return scale
+    return float(np.clip(scale * NET_DIAMETER_PX / diameter_px, *SCALE_RANGE))
+
+
+def _vote(scales: Sequence[float]) -> float:
+    """Give the median, in the logarithm, of the views' scales; 1 without any."""
+    return float(np.exp(np.median(np.log(scales)))) if scales else 1.0
 
 
 def build_expert(

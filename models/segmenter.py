@@ -142,6 +142,40 @@ class Segmenter:
         with self.watch.stage("decoding"):
             return self._choose_scale(views)
 
+    def guess_scale(self, views: Sequence[FloatArray]) -> float:
+        """Choose a scale at less cost, where :meth:`check_scale` will judge it by all the cells.
+
+        Parameters
+        ----------
+        views : sequence of (Y, X, 3) ndarray of float32
+            As for :meth:`choose_scale`, whose answer this is for experts without a cheaper one.
+
+        Returns
+        -------
+        float
+            Positive.
+        """
+        with self.watch.stage("decoding"):
+            return self._guess_scale(views)
+
+    def check_scale(self, labels: LabelArray, scale: float) -> float:
+        """Judge a scale by the cells found at it.
+
+        Parameters
+        ----------
+        labels : (Y, X) ndarray of int32
+            Of the whole image in native pixels, 0 is background.
+        scale : float
+            Network pixels a native pixel that they were found at.
+
+        Returns
+        -------
+        float
+            The same scale if it is good enough, else a better one.
+        """
+        with self.watch.stage("decoding"):
+            return self._check_scale(labels, scale)
+
     def decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps into labels.
 
@@ -166,6 +200,15 @@ class Segmenter:
         """Choose the scale; the subclass's if it has a size model."""
         del views
         return 1.0
+
+    def _guess_scale(self, views: Sequence[FloatArray]) -> float:
+        """Guess the scale; the subclass's if it has a cheaper way than choosing it."""
+        return self._choose_scale(views)
+
+    def _check_scale(self, labels: LabelArray, scale: float) -> float:
+        """Judge the scale; the subclass's if it knows what size cells should have."""
+        del labels
+        return scale
 
     def _decode(self, maps: FloatArray) -> LabelArray:
         """Decode maps; the subclass's."""

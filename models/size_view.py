@@ -1,9 +1,9 @@
-"""The window of an image that an expert estimates the size of cells on."""
+"""The size of cells, and the window of an image that an expert estimates it on."""
 
 import cv2
 import numpy as np
 
-from models.segmenter import FloatArray
+from models.segmenter import FloatArray, LabelArray
 
 SIZE_VIEW_PX = 384  # largest side, in network pixels
 MIN_VIEW_PX = 64
@@ -31,3 +31,16 @@ def resize_view(view: FloatArray, factor: float) -> FloatArray:
     small = small[y0 : y0 + SIZE_VIEW_PX, x0 : x0 + SIZE_VIEW_PX]
     pad = [(0, max(MIN_VIEW_PX - side, -side % 32)) for side in small.shape[:2]]
     return np.pad(small, (*pad, (0, 0)), mode="symmetric")
+
+
+def median_diameter(labels: LabelArray) -> float:
+    """Compute the median diameter of the discs with the cells' areas, in pixels.
+
+    Returns
+    -------
+    float
+        NaN for an image without cells.
+    """
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    return float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else float("nan")

@@ -12,7 +12,7 @@ from imaging.image import ArraySource, SourceImage
 from imaging.normalise import Normaliser
 from pipeline import Job
 from router.router import Route
-from tiling.engine import TilingSettings
+from tiling.settings import TilingSettings
 
 UNCHANGED = Normaliser(np.zeros(3, np.float32), np.ones(3, np.float32))
 
@@ -63,6 +63,12 @@ class DiscNetwork:
 
     def choose_scale(self, views):
         return self.scale
+
+    def guess_scale(self, views):
+        return self.choose_scale(views)
+
+    def check_scale(self, labels, scale):
+        return scale
 
     def forward(self, batch):
         assert batch.shape[1] % 32 == 0

@@ -94,9 +94,19 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
         help="data sets that are not learnt from, labelled or not",
     )
     parser.add_argument(
-        "--steps", type=positive, help="optimiser steps in all, instead of the recipe's"
+        "--steps",
+        type=natural,
+        help="optimiser steps in all, instead of the recipe's; 0 ships the start as it is",
     )
     parser.add_argument("--batch", type=positive, help="crops a step, instead of the recipe's")
+
+
+def natural(text: str) -> int:
+    """Read a whole number, 0 included."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {number}")
+    return number
 
 
 def positive(text: str) -> int:

@@ -1,5 +1,6 @@
 """Train one expert from a list of records: recipe, fields, runs, weights."""
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from training.cellpose_task import FIELD_DIAMETER_PX, CellposeTask
 from training.cross_task import CrossTask
 from training.cycle import CycleJob, CycleSettings, run_cycles
 from training.data import DataError, Record, split_validation
-from training.export import Outcome, export_expert, outcome_of
+from training.export import Outcome, describe_training, export_expert, outcome_of
 from training.fields import Field, FieldSettings, prepare_fields
 from training.ledger import Ledger, digest_records
 from training.loop import Stop, Trainer
@@ -158,13 +159,16 @@ def plan_expert(
     if choices.augment == "wide":
         recipe = widen(recipe)
     recipe = choose_semi(name, recipe, "none" if name == BASE else choices.semi)
-    changes = {key: getattr(choices, key) for key in ("steps", "batch") if getattr(choices, key)}
+    changes = {key: getattr(choices, key) for key in ("steps", "batch")}
+    changes = {key: value for key, value in changes.items() if value is not None}
     recipe = replace(recipe, loop=replace(recipe.loop, **changes))
     if len(train) < recipe.loop.batch:
         logger.warning(
             "%s: %d images for batches of %d crops, so a batch holds several crops of an image",
             name, len(train), recipe.loop.batch,
         )  # fmt: skip
+    if recipe.loop.steps == 0 and not (recipe.starts_from or choices.init):
+        raise DataError(f"{name}: starts from random weights, which 0 steps leave as they are")
     unlabelled = [r for r in accepted if r.split == "unlabelled"]
     if recipe.semi != "none" and not unlabelled:
         raise DataError(f"{name}: no unlabelled images of {modalities} for --semi {recipe.semi}")
@@ -217,7 +221,7 @@ def train_expert(job: Commission, place: Workplace, stop: Stop) -> bool:
     if outcome is None:
         return False
     outcome = replace(outcome, facts={**outcome.facts, "data_digest": plan["labelled"]})
-    save_best(run_dir, outcome)
+    save_best(run_dir, outcome, describe_training(job.recipe, task, outcome, place.device))
     if job.name != BASE:
         export_expert(job.name, job.recipe, task, outcome, place.weights, place.device)
         logger.info("%s: validation F1 %.4f", job.name, outcome.validation_f1)
@@ -227,6 +231,8 @@ def train_expert(job: Commission, place: Workplace, stop: Stop) -> bool:
 
 def run_trainings(job: Commission, task: PatchTask, place: Workplace, stop: Stop) -> Outcome | None:
     """Run the supervised training, and what unlabelled images add; None when stopped."""
+    if job.recipe.loop.steps == 0:
+        return take_over(task, place.device)
     run_dir, semi = place.runs / job.name, job.recipe.semi
     pseudo, fields = job.cycle.pseudo, FIELD_SETTINGS[job.recipe.network]
     crossed = None
@@ -248,6 +254,14 @@ def run_trainings(job: Commission, task: PatchTask, place: Workplace, stop: Stop
         )  # fmt: skip
         return run_cycles(cycles, outcome, stop)
     return outcome
+
+
+def take_over(task: PatchTask, device: str) -> Outcome:
+    """Validate the weights that an expert starts from and leave them as they are."""
+    network = task.build().to(device).eval()
+    f1 = task.validate(network)
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    return Outcome(state, f1, best_step=0, steps=0, seconds=0.0, stage="start, not fine-tuned")
 
 
 def choose_start(job: Commission, runs_dir: Path) -> Start | None:
@@ -304,11 +318,12 @@ def shipped_proof(name: str, place: Workplace) -> str:
         return "missing"
 
 
-def save_best(run_dir: Path, outcome: Outcome) -> None:
-    """Keep the weights that others start from, in full precision."""
+def save_best(run_dir: Path, outcome: Outcome, facts: Mapping[str, object]) -> None:
+    """Keep the weights that others start from, in full precision, and how they were trained."""
     partial = run_dir / "best.partial"
     torch.save(dict(outcome.state), partial)
     partial.replace(run_dir / "best.pt")
+    (run_dir / "best.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def count_sets(fields: Sequence[Field]) -> Mapping[str, int]:

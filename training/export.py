@@ -117,10 +117,24 @@ def export_expert(
     network, facts = ready_network(task, outcome.state, device)
     path = weights_dir / f"{name}.safetensors"
     write_weights(path, network.state_dict())
-    facts |= {
+    facts["parameters"] = sum(p.numel() for p in network.parameters())
+    write_entry(
+        weights_dir, path.name, {**facts, **describe_training(recipe, task, outcome, device)}
+    )
+    return sha256_of(path)
+
+
+def describe_training(
+    recipe: Recipe, task: PatchTask, outcome: Outcome, device: str
+) -> dict[str, object]:
+    """Say what weights were trained on, how and for how long; JSON-ready.
+
+    What they started from is told in the same way, if it is known.
+    """
+    start = task.init
+    facts: dict[str, object] = {
         "network": recipe.network,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "started_from": task.init.name if task.init else "random weights",
+        "started_from": start.name if start else "random weights",
         "trained_on": dict(sorted(Counter(f.dataset for f in task.train).items())),
         "validated_on": dict(sorted(Counter(f.dataset for f in task.validation).items())),
         "validation_f1": round(outcome.validation_f1, 4),
@@ -133,9 +147,9 @@ def export_expert(
         "settings": asdict(recipe.loop)
         | {"crop_px": recipe.geometry.patch_px, "augment": recipe.augment},
         "commit": current_commit(),
+        **outcome.facts,
     }
-    write_entry(weights_dir, path.name, {**facts, **outcome.facts})
-    return sha256_of(path)
+    return facts | ({"start": dict(start.facts)} if start and start.facts else {})
 
 
 def describe_device(device: str) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.normalise import Mode, fit_normaliser
 from models.flows import encode_flows, renumber
+from models.size_view import median_diameter
 from training.data import Record, read_image, read_labels
 from training.optics import simulate_dic, simulate_phase
 
@@ -84,19 +85,6 @@ class FieldSettings:
     def mode_for(self, modality: str) -> Mode:
         """Give the normalisation of a modality's images."""
         return "per_channel" if modality in self.per_channel else self.mode
-
-
-def median_diameter(labels: NDArray[np.int32]) -> float:
-    """Compute the median diameter of the discs with the cells' areas, in pixels.
-
-    Returns
-    -------
-    float
-        NaN for an image without cells.
-    """
-    areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
-    return float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else float("nan")
 
 
 def prepare_field(record: Record, settings: FieldSettings, render: str = "") -> Field:

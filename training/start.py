@@ -8,10 +8,11 @@ pixel goes into the bias (exact but for the outermost pixel, where Cellpose pads
 """
 
 import hashlib
+import json
 import logging
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -47,10 +48,13 @@ class Start:
         By the names of the network's own state.
     name : str
         Where they came from, for the manifest and for messages.
+    facts : mapping of str to object
+        What they were trained on, and how, where that is known.
     """
 
     state: State
     name: str
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Digest names and values as 12 hexadecimal digits."""
@@ -107,7 +111,9 @@ def read_best(run_dir: Path) -> Start:
     if not path.is_file():
         raise DataError(f"{checkpoint}: not there; train {run_dir.name} first")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    return Start(_as_state(state), run_dir.name)
+    told = run_dir / "best.json"
+    facts = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
+    return Start(_as_state(state), run_dir.name, facts)
 
 
 def fit_start(own: Mapping[str, torch.Tensor], start: Start) -> State:

@@ -22,12 +22,14 @@ class DiscRuntime:
     device = "cpu"
 
     def __init__(self, log_ratio: float | None = None) -> None:
-        self.log_ratio, self.n_styles = log_ratio, 0  # or what it is told to tell
+        self.log_ratio = log_ratio  # or what it is told to tell
+        self.n_styles = self.n_maps = 0
 
     def run(self, output, batch):
         labels = ndimage.label(batch[0, :, :, 0] > 0.5)[0].astype(np.int32)
         if output == "style":
             return self.style(labels)
+        self.n_maps += 1
         cell = np.where(labels > 0, 6.0, -6.0)[None]
         return np.concatenate([5 * encode_flows(labels), cell]).astype(np.float32)[None]
 
@@ -158,3 +160,38 @@ def test_style_and_cells_together_find_the_scale(radius):
 def test_the_views_vote_by_their_median(estimates, expected):
     views = [np.full((8, 8, 3), value, np.float32) for value in estimates]
     assert ToldSegmenter().choose_scale(views) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_guess_does_without_looking_for_cells():
+    segmenter = ToldSegmenter()
+    views = [np.full((8, 8, 3), value, np.float32) for value in (0.25, 2.0, 1.0)]
+    assert segmenter.guess_scale(views) == segmenter.choose_scale(views) == pytest.approx(1.0)
+    segmenter = DiscSegmenter(log_ratio=0.0)
+    assert segmenter.guess_scale([disc_view(7)]) == 1.0  # a choice would see 14 px cells
+    assert segmenter.discs.n_maps == 0
+
+
+def disc_labels(diameters, spacing=120):
+    """Label one disc of each diameter."""
+    places = [(60, 60 + spacing * i, d / 2) for i, d in enumerate(diameters)]
+    labels = np.zeros((120, spacing * len(diameters)), np.int32)
+    for i, place in enumerate(places):
+        labels[draw_discs(labels.shape, [place]) > 0.5] = i + 1
+    return labels
+
+
+@pytest.mark.parametrize("seen_px", [26, 30, 35])
+def test_a_scale_at_which_cells_are_about_right_is_kept(seen_px):
+    labels = disc_labels([seen_px / 0.5] * 3)
+    assert DiscSegmenter().check_scale(labels, 0.5) == 0.5
+
+
+@pytest.mark.parametrize("seen_px", [12, 20, 45, 60])
+def test_a_scale_at_which_the_median_cell_is_off_is_mended(seen_px):
+    labels = disc_labels([8, seen_px, 100])
+    found = DiscSegmenter().check_scale(labels, 1.0)
+    assert found == pytest.approx(NET_DIAMETER_PX / seen_px, rel=0.05)
+
+
+def test_no_cells_cannot_judge_a_scale():
+    assert DiscSegmenter().check_scale(np.zeros((20, 20), np.int32), 0.7) == 0.7

@@ -150,6 +150,28 @@ def test_a_run_starts_from_the_best_weights_of_another(train, tmp_path):
             torch.testing.assert_close(tuned[name], value, atol=1e-3, rtol=0)
 
 
+def test_no_steps_ship_the_start_as_it_is(train, tmp_path):
+    assert train("cellpose_base") == 0
+    assert train("cellpose_phase", steps=0) == 0
+    base = read_best(tmp_path / "runs/cellpose_base").state
+    saved = read_weights("cellpose_phase.safetensors", tmp_path / "weights")
+    for name, value in base.items():
+        if value.is_floating_point() and not name.startswith("size_"):
+            assert np.array_equal(saved[name], value.half().numpy()), name
+    entry = read_manifest(tmp_path / "weights")["cellpose_phase.safetensors"]
+    assert (entry["steps"], entry["stage"]) == (0, "start, not fine-tuned")
+    assert 0 <= entry["validation_f1"] <= 1
+    start = entry["start"]
+    assert start["started_from"] == "random weights"
+    assert start["steps"] > 0
+    assert set(start["trained_on"]) > {"phase_set"}
+
+
+def test_no_steps_from_random_weights_are_refused(train, caplog):
+    assert train("cdnet_fluorescence", steps=0) == 1
+    assert "0 steps" in error_line(caplog)
+
+
 def test_a_run_starts_from_a_file(train, tmp_path, caplog):
     official = tmp_path / "cyto3.pth"
     torch.save(models.cpnet.build_cpnet(2).net.state_dict(), official)

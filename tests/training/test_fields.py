@@ -6,9 +6,10 @@ import pytest
 
 import training.fields
 from models.flows import encode_flows
+from models.size_view import median_diameter
 from tests.cells import draw_discs
 from tests.training.folders import write_record
-from training.fields import FieldSettings, median_diameter, prepare_field, prepare_fields
+from training.fields import FieldSettings, prepare_field, prepare_fields
 from training.optics import simulate_dic, simulate_phase
 
 DISCS = draw_discs((80, 120), [(20, 20, 9), (20, 60, 9), (60, 60, 9), (50, 100, 14)])
