@@ -9,7 +9,7 @@ import argparse
 import csv
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,12 @@ def write_card(
         f"# {expert}\n",
         _describe_training(expert, entry),
         "## Data\n",
-        _table_of_sets("Trained on", entry.get("trained_on", {}), sources),
+        *_describe_start(entry, sources),
+        _table_of_sets(
+            "Trained on" if entry["steps"] else "Size model fitted on",
+            entry.get("trained_on", {}),
+            sources,
+        ),
         _table_of_sets("Without labels", entry.get("unlabelled", {}), sources),
         _table_of_sets("Validated on", entry.get("validated_on", {}), sources),
         TERMS,
@@ -112,7 +117,9 @@ def _describe_training(expert: str, entry: Mapping[str, Any]) -> str:
         "Started from": entry["started_from"],
         "Unlabelled images": entry.get("semi_supervision", "not used"),
         "Weights of": entry.get("stage", "the supervised training"),
-        "Steps": f"{entry['steps']}, the best validation at {entry['best_step']}",
+        "Steps": f"{entry['steps']}, the best validation at {entry['best_step']}"
+        if entry["steps"]
+        else "none of its own",
         "Optimiser": f"{settings.get('optimiser')} at {settings.get('lr')}, batches of "
         f"{settings.get('batch')} crops of {settings.get('crop_px')} px, "
         f"augmentation `{settings.get('augment', 'short')}`, seed {settings.get('seed')}",
@@ -122,6 +129,19 @@ def _describe_training(expert: str, entry: Mapping[str, Any]) -> str:
     }
     rows = [f"| {name} | {value} |" for name, value in facts.items()]
     return "\n".join(["| | |", "|---|---|", *rows, ""])
+
+
+def _describe_start(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Iterator[str]:
+    """Tell how the weights it started from were trained, and those they started from."""
+    start = entry.get("start")
+    if not start:
+        return
+    yield (
+        f"Before that, `{entry['started_from']}`: {start['steps']} steps in {start['hours']} h on "
+        f"{start['device']} at commit `{start['commit']}`, validation F1 {start['validation_f1']}, "
+        f"itself started from {start['started_from']}.\n"
+    )
+    yield _table_of_sets(f"`{entry['started_from']}` trained on", start["trained_on"], sources)
 
 
 def _table_of_sets(title: str, counts: Mapping[str, int], sources: Mapping[str, Source]) -> str:

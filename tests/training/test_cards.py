@@ -46,6 +46,19 @@ def run():
     )  # fmt: skip
 
 
+def test_a_card_tells_how_the_start_was_trained():
+    start = {
+        "started_from": "soup.safetensors", "steps": 900, "hours": 1.2, "device": "cpu",
+        "commit": "50da", "validation_f1": 0.7, "trained_on": {"ctc_phc_u373": 13},
+    }  # fmt: skip
+    card = write_card("cellpose_phase", ENTRY | {"steps": 0, "start": start}, read_sources())
+    assert "`cellpose_base`: 900 steps in 1.2 h on cpu at commit `50da`" in card
+    assert "started from soup.safetensors" in card
+    assert "| ctc_phc_u373 | 13 |" in card
+    assert "Size model fitted on" in card
+    assert "| Steps | none of its own |" in card
+
+
 def test_a_card_names_data_terms_and_training():
     card = write_card("cellpose_phase", ENTRY, read_sources())
     assert "| usiigaci_nih3t3 | 34 | Usiigaci | MIT |" in card
