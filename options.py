@@ -1,13 +1,14 @@
 """The command line of ``predict.py``: what it takes, checked; imports nothing heavy."""
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from manifest import WEIGHTS_DIR
-from router.names import MODALITIES
+from router.names import EXPERT_TABLES, MODALITIES
 from tiling.settings import DEFAULT_BATCH_SIZE, SIDE_MULTIPLE
 
 DESCRIPTION = (
@@ -28,8 +29,14 @@ class Options:
     device: str
     runtime: str
     modality: str | None
+    experts: str
+    level: int | None
+    mpp: float | None
     tile: int | None
     batch_size: int
+    skip_empty: bool
+    max_memory: float | None
+    max_gpu_memory: float | None
     overwrite: bool
     weights: Path
     overlays: Path | None
@@ -51,6 +58,13 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     )
     _add_ways_to_compute(parser)
     add("--modality", choices=MODALITIES, help="of all images; skips the router")
+    add(
+        "--experts",
+        choices=EXPERT_TABLES,
+        default="best",
+        help="networks that measured best, or all as in the paper (default: best)",
+    )
+    _add_resolution(parser)
     _add_choice_about_existing(parser)
     add("--weights", type=Path, default=WEIGHTS_DIR, metavar="FOLDER", help="trained weights")
     add("--overlays", type=Path, metavar="FOLDER", help="also write pictures with outlines here")
@@ -86,6 +100,36 @@ def _add_ways_to_compute(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_BATCH_SIZE,
         metavar="N",
         help="windows that the network sees at once (default: %(default)s)",
+    )
+    add(
+        "--no-skip-empty",
+        action="store_false",
+        dest="skip_empty",
+        help="also compute windows of large images that show nothing but empty ground",
+    )
+    add(
+        "--max-memory",
+        type=_gib,
+        metavar="GIB",
+        help="memory that large images may take, about; smaller blocks where need be",
+    )
+    add("--max-gpu-memory", type=_gib, metavar="GIB", help="the same on the GPU; smaller batches")
+
+
+def _add_resolution(parser: argparse.ArgumentParser) -> None:
+    """Add the two options that tell which resolution of a slide is labelled."""
+    resolution = parser.add_mutually_exclusive_group()
+    resolution.add_argument(
+        "--level",
+        type=_level,
+        metavar="N",
+        help="pyramid level to label, 0 is the full resolution (the default)",
+    )
+    resolution.add_argument(
+        "--mpp",
+        type=_micrometres,
+        metavar="X",
+        help="label the coarsest level with at most X micrometres a pixel",
     )
 
 
@@ -128,6 +172,31 @@ def _tile_px(text: str) -> int:
             f"must be a multiple of {SIDE_MULTIPLE}, at least {MIN_TILE_PX}, got {side}"
         )
     return side
+
+
+def _level(text: str) -> int:
+    """Read the number of a pyramid level."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {number}")
+    return number
+
+
+def _micrometres(text: str) -> float:
+    """Read the size of a pixel."""
+    return _above(0, float(text))
+
+
+def _gib(text: str) -> float:
+    """Read an amount of memory."""
+    return _above(0, float(text))
+
+
+def _above(limit: float, number: float) -> float:
+    """Refuse a number that is not finite or not above a limit."""
+    if not (math.isfinite(number) and number > limit):
+        raise argparse.ArgumentTypeError(f"must be a number above {limit}, got {number}")
+    return number
 
 
 def _positive(text: str) -> int:

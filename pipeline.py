@@ -1,7 +1,8 @@
 """The way of one image: open, route, load the one expert, segment, write."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imaging.image import Pixels
@@ -10,9 +11,10 @@ from imaging.reading import open_image
 from imaging.writing import output_name, write_labels
 from router.router import Route
 from stopwatch import Stopwatch
-from tiling.engine import TilingSettings
-from tiling.expert import Segmentation, apply_expert
+from tiling.engine import SlideProgress, SlideResult, TilingSettings
+from tiling.expert import Keeping, Segmentation, apply_expert
 from tiling.maps import TileNetwork
+from tiling.settings import GROUND_OF
 
 FEW_CELLS = 10  # fewer make a wrong modality likely (the paper's section 2.3)
 GENERAL_EXPERT = "cellpose_general"
@@ -21,7 +23,7 @@ MAY_ASK_GENERAL = ("cellpose_phase", "cellpose_dic")
 
 @dataclass(frozen=True)
 class Job:
-    """What the images of a run share: two doors to other rooms, two folders, settings, a watch."""
+    """What the images of a run share: doors to other rooms, folders, settings, a watch."""
 
     route: Callable[[Pixels], Route]
     load: Callable[[str], TileNetwork]
@@ -29,11 +31,16 @@ class Job:
     overlays: Path | None
     tiling: TilingSettings
     watch: Stopwatch = field(default_factory=Stopwatch)
+    instead: Mapping[str, str] = field(default_factory=dict)  # expert by the one it stands in for
+    level: int | None = None
+    mpp: float | None = None
+    identify: Callable[[str], str] = str  # an expert and what computes it, for stored blocks
+    report: Callable[[SlideProgress], None] | None = None
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What was found in one image, and the seconds of each stage that it went through."""
+    """What was found in one image, what that took, and the seconds of each stage."""
 
     name: str
     shape: tuple[int, int, int]
@@ -41,30 +48,38 @@ class ImageResult:
     expert: str
     n_cells: int
     seconds: dict[str, float]
+    done: SlideResult
 
 
 def process_image(path: Path, job: Job) -> ImageResult:
     """Write the label image of one image, complete or not at all (ImageError, WeightsError)."""
     before = job.watch.seconds()
-    with open_image(path) as image:
+    target = job.output / output_name(path)
+    blocks = target.with_name(f".{target.stem}.blocks")  # survives a kill, not a success
+    with open_image(path, job.level, job.mpp) as image:
         overview = image.overview()
         with job.watch.stage("routing"):
             route = job.route(overview)
+        tiling = replace(job.tiling, ground=GROUND_OF.get(route.modality, "any"))
 
         def run(expert: str) -> Segmentation:
-            return apply_expert(job.load(expert), image, overview, job.output, job.tiling)
+            keeping = Keeping(blocks / expert, job.identify(expert))
+            network = job.load(expert)
+            return apply_expert(network, image, overview, job.output, tiling, keeping, job.report)
 
-        expert, found = route.expert, run(route.expert)
+        expert = job.instead.get(route.expert, route.expert)
+        found = run(expert)
         if expert in MAY_ASK_GENERAL and found.n_cells < FEW_CELLS:
             general = run(GENERAL_EXPERT)
             if general.n_cells >= found.n_cells:
                 expert, found = GENERAL_EXPERT, general
         with job.watch.stage("writing"):
-            write_labels(job.output / output_name(path), found.labels, found.n_cells)
+            write_labels(target, found.rows, found.n_cells)
+            shutil.rmtree(blocks, ignore_errors=True)
             if job.overlays is not None:
-                write_overlay(
-                    (job.overlays / output_name(path)).with_suffix(".png"), image, found.labels
-                )
+                overlay = (job.overlays / target.name).with_suffix(".png")
+                write_overlay(overlay, image, found.labels)
     after = job.watch.seconds()
     seconds = {stage: s - before[stage] for stage, s in after.items() if s > before[stage]}
-    return ImageResult(path.name, image.shape, route.modality, expert, found.n_cells, seconds)
+    counts = (found.n_cells, seconds, found.done)
+    return ImageResult(path.name, image.shape, route.modality, expert, *counts)

@@ -14,23 +14,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imaging.listing import ImageError, find_name_clashes, list_images, output_name
-from manifest import WeightsError
+from manifest import WeightsError, read_manifest
 from options import Options, parse_options
 from stopwatch import Stopwatch, describe_profile, seconds_since_process_start
+from tiling.settings import TilingSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from pipeline import ImageResult, Job
+    from tiling.engine import SlideProgress
     from tiling.maps import TileNetwork
 
 logger = logging.getLogger("predict")
 
 EXIT_FINE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+MAX_DECODERS = 4  # blocks decoded side by side; each takes memory
 ROOMS = ("imaging", "models", "pipeline", "predict", "router", "tiling")
 
 
@@ -92,7 +95,10 @@ def _run(
     try:
         n_failed = label_images(images, job) if job else 0
     except KeyboardInterrupt:
-        logger.error("interrupted; finished label images are in %s", options.output_path)
+        logger.error(
+            "interrupted; finished label images are in %s, large images go on where they stopped",
+            options.output_path,
+        )
         return EXIT_INTERRUPTED
     return EXIT_FAILED if n_failed or inputs.unsupported else EXIT_FINE
 
@@ -166,14 +172,10 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
     with watch.stage("imports"):  # not before there is an image: they bring NumPy and more
         from models import registry  # noqa: PLC0415
         from pipeline import Job  # noqa: PLC0415
+        from router.names import BETTER  # noqa: PLC0415
         from router.router import EXPERT_OF, Route, load_router  # noqa: PLC0415
-        from tiling.settings import TilingSettings  # noqa: PLC0415
 
-        try:
-            device = registry.resolve_device(options.device)
-            runtime = registry.resolve_runtime(options.runtime, device)
-        except registry.DeviceError as error:
-            raise UsageError(str(error)) from None
+        device, runtime = choose_runtime(options)
     router = functools.cache(lambda: load_router(options.weights))
 
     def route(overview: "npt.NDArray[np.float32]") -> Route:
@@ -190,8 +192,64 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
         )
         return network
 
-    tiling = TilingSettings(options.batch_size, options.tile)
-    return Job(route, load, options.output_path, options.overlays, tiling, watch)
+    return Job(
+        route,
+        load,
+        options.output_path,
+        options.overlays,
+        choose_tiling(options),
+        watch,
+        BETTER if options.experts == "best" else {},
+        level=options.level,
+        mpp=options.mpp,
+        identify=functools.partial(identify_expert, options.weights, f"{runtime} {device}"),
+        report=SlideBar() if sys.stderr.isatty() else None,
+    )
+
+
+def identify_expert(weights: Path, computed_by: str, expert: str) -> str:
+    """Name an expert's weights by their hash, and what computes it: what its results depend on."""
+    from models.registry import SPECS  # noqa: PLC0415 - not before there is an image
+
+    entry = read_manifest(weights).get(SPECS[expert].weights, {})
+    return f"{expert} {entry.get('sha256')} {computed_by}"
+
+
+def choose_runtime(options: Options) -> tuple[str, str]:
+    """Find the device and the library that compute the networks; limit what they take of a GPU.
+
+    Raises
+    ------
+    UsageError
+        If the device or the runtime asked for is not there.
+    """
+    from models import registry  # noqa: PLC0415 - not before there is an image
+
+    try:
+        device = registry.resolve_device(options.device)
+        runtime = registry.resolve_runtime(options.runtime, device)
+    except registry.DeviceError as error:
+        raise UsageError(str(error)) from None
+    if options.max_gpu_memory is not None and device != "cpu":
+        from models.gpu_memory import limit_gpu_memory  # noqa: PLC0415 - brings PyTorch
+
+        limit_gpu_memory(device, options.max_gpu_memory)
+    return device, runtime
+
+
+def choose_tiling(options: Options) -> TilingSettings:
+    """Turn the command line into the settings of the tiling."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    limit = options.max_memory
+    n_decoders = min(MAX_DECODERS, max(1, (cores or 1) // 2))
+    return TilingSettings(
+        batch_size=options.batch_size,
+        tile_px=options.tile,
+        skip_empty=options.skip_empty,
+        n_ahead=n_decoders + 1,
+        n_decoders=n_decoders,
+        max_memory_bytes=None if limit is None else round(limit * 2**30),
+    )
 
 
 def label_images(images: Sequence[Path], job: "Job") -> int:
@@ -231,6 +289,37 @@ def _with_progress_bar(images: Sequence[Path]) -> Iterable[Path]:
     return bar
 
 
+class SlideBar:
+    """Show how far an image of several blocks is: pixels, cells, time left."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, progress: "SlideProgress") -> None:
+        """Show progress; the bar of an image goes with its last block."""
+        if progress.n_blocks == 1:
+            return
+        if progress.n_done == 1 or self._bar is None:
+            self._open(progress)
+        self._bar.set_postfix_str(
+            f"block {progress.n_done}/{progress.n_blocks}, {progress.n_cells} cells", refresh=False
+        )
+        self._bar.update(progress.n_pixels_done - self._bar.n)
+        self._bar.refresh()
+        if progress.n_done == progress.n_blocks:
+            self._bar.close()
+
+    def _open(self, progress: "SlideProgress") -> None:
+        """Begin the bar of an image; that of one that failed goes."""
+        from tqdm import tqdm  # noqa: PLC0415 - takes as long to import as argparse and logging
+
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = tqdm(
+            desc=progress.name, total=progress.n_pixels, unit="px", unit_scale=True, leave=False
+        )
+
+
 def _start_watch() -> Stopwatch:
     """Start the watch as if it had run since the process began."""
     watch = Stopwatch()
@@ -242,13 +331,15 @@ def _start_watch() -> Stopwatch:
 
 def _log_result(result: "ImageResult") -> None:
     """Write the one line of an image."""
+    n_windows, n_empty = result.done.n_windows, result.done.n_empty
     logger.info(
-        "%s: %s, %s, %s, %d cells, %s",
+        "%s: %s, %s, %s, %d cells%s, %s",
         result.name,
         " x ".join(str(side) for side in result.shape),
         result.modality,
         result.expert,
         result.n_cells,
+        f", {n_empty / n_windows:.0%} of the windows empty" if n_empty else "",
         " ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items()),
     )
 

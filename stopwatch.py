@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,14 @@ OTHER = "other"
 
 
 class Stopwatch:
-    """Adds up seconds by stage; at any moment one stage runs, at first :data:`OTHER`."""
+    """Adds up seconds by stage; at any moment one stage runs, at first :data:`OTHER`.
+
+    Stages are those of the thread that made the watch; what other threads do beside it takes none
+    of its time and is not counted.
+    """
 
     def __init__(self) -> None:
+        self._thread = threading.get_ident()
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._stage, self._since = OTHER, time.perf_counter()
 
@@ -28,6 +34,9 @@ class Stopwatch:
         name : str
             One of :data:`STAGES`.
         """
+        if threading.get_ident() != self._thread:
+            yield
+            return
         outer = self._switch(name)
         try:
             yield

@@ -100,12 +100,15 @@ class GivenScale:
     def __init__(self, network: TileNetwork, scale: float) -> None:
         self._network, self._scale = network, scale
 
-    def choose_scale(self, views: object) -> float:
+    def guess_scale(self, views: object) -> float:
         """Give the scale that was told."""
         del views
         return self._scale
 
-    guess_scale = choose_scale
+    def refine_scale(self, views: object, scale: float) -> float:
+        """Keep the scale that was told."""
+        del views
+        return scale
 
     def check_scale(self, labels: object, scale: float) -> float:
         """Keep the scale that was told."""

@@ -91,7 +91,7 @@ class CellposeSegmenter(Segmenter):
                 break
         return scale
 
-    def refine_scale(self, view: FloatArray, scale: float) -> float:
+    def view_scale(self, view: FloatArray, scale: float) -> float:
         """Correct a scale by the median diameter of the cells found at it; same if none."""
         (maps,) = self.forward(resize_view(view, scale)[None])
         labels = decode_flows(maps, self.runtime.device, max_flow_error=0.0)
@@ -101,13 +101,13 @@ class CellposeSegmenter(Segmenter):
         """Give the cell logit (Y, X)."""
         return maps[2]
 
-    def _choose_scale(self, views: Sequence[FloatArray]) -> float:
-        """Choose a scale within 1/16 and 4, the median of the views' own."""
-        return _vote([self.refine_scale(view, self.style_scale(view)) for view in views])
-
     def _guess_scale(self, views: Sequence[FloatArray]) -> float:
-        """Choose by the style vectors alone."""
+        """Choose a scale within 1/16 and 4 by the style vectors, the median of the views' own."""
         return _vote([self.style_scale(view) for view in views])
+
+    def _refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
+        """Choose a scale within 1/16 and 4 by the cells, the median of the views' own."""
+        return _vote([self.view_scale(view, scale) for view in views])
 
     def _check_scale(self, labels: LabelArray, scale: float) -> float:
         """Keep a scale at which the median cell is about as large as the network wants it."""

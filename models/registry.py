@@ -1,4 +1,4 @@
-"""The six experts by name; a network is imported and read from disk on first use only."""
+"""The experts by name; a network is imported and read from disk on first use only."""
 
 import ctypes
 import functools
@@ -43,10 +43,10 @@ class ExpertSpec:
     weights: str
 
 
-def _cellpose(name: str) -> ExpertSpec:
-    """Describe one of the four experts on CPnet."""
+def _cellpose(name: str, build: str = "build_expert") -> ExpertSpec:
+    """Describe one of the experts on CPnet."""
     return ExpertSpec(
-        "models.cellpose_expert:build_expert",
+        f"models.cellpose_expert:{build}",
         "models.cpnet:build_cpnet",
         "models.graphs.cpnet:build_graphs",
         f"{name}.safetensors",
@@ -58,6 +58,7 @@ SPECS: dict[str, ExpertSpec] = {
     "cellpose_dic": _cellpose("cellpose_dic"),
     "cellpose_general": _cellpose("cellpose_general"),
     "cellpose_brightfield": _cellpose("cellpose_brightfield"),
+    "cellpose_fluorescence": _cellpose("cellpose_fluorescence", "build_dye_expert"),
     "unet_brightfield": ExpertSpec(
         "models.unet_expert:build_expert",
         "models.unet_vgg16:build_unet",

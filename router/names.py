@@ -7,3 +7,8 @@ EXPERT_OF = {
     "dic": "cellpose_dic",
     "fluorescence": "cdnet_fluorescence",
 }
+
+# An expert of the paper that loses to another on validation and on test images, and that other:
+# it segments in its place, unless the paper's own table is asked for (see README).
+BETTER: dict[str, str] = {}
+EXPERT_TABLES = ("best", "paper")

@@ -61,11 +61,11 @@ class DiscNetwork:
     largest_batch: int = 1000
     calls: int = 0
 
-    def choose_scale(self, views):
+    def guess_scale(self, views):
         return self.scale
 
-    def guess_scale(self, views):
-        return self.choose_scale(views)
+    def refine_scale(self, views, scale):
+        return scale
 
     def check_scale(self, labels, scale):
         return scale

@@ -90,3 +90,13 @@ def test_the_label_file_of_an_earlier_run_survives_a_failure(tmp_path):
     with pytest.raises(RuntimeError, match="broken"):
         process_image(path, fake_job(tmp_path, BrokenNetwork()))
     assert (tmp_path / "cells_label.tiff").read_bytes() == before
+
+
+def test_another_expert_stands_in_for_the_one_routed_to(tmp_path):
+    path = write_discs(tmp_path / "cells.png", n_discs=3)
+    better = DiscNetwork()
+    job = fake_job(tmp_path, BlindNetwork(), cellpose_fluorescence=better)
+    job = dataclasses.replace(job, instead={"cdnet_fluorescence": "cellpose_fluorescence"})
+    result = process_image(path, job)
+    assert (result.expert, result.n_cells) == ("cellpose_fluorescence", 3)
+    assert better.calls > 0

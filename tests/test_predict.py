@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio.v3 as iio
 import pytest
 import tifffile
 
 import options
 import predict
-from manifest import WeightsError
-from tests.fakes import DiscNetwork, fake_job, write_discs
+from manifest import WeightsError, write_entry
+from stopwatch import Stopwatch
+from tests.fakes import DiscNetwork, draw_discs, fake_job, write_discs
+from tiling.engine import SlideProgress
+from tiling.settings import TilingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
@@ -125,7 +129,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(folders, caplog):
 )
 def test_expected_failures_are_one_line(folders, caplog, error):
     class FailingNetwork(DiscNetwork):
-        def choose_scale(self, views):
+        def guess_scale(self, views):
             raise error
 
     source, output = folders
@@ -139,7 +143,7 @@ def test_expected_failures_are_one_line(folders, caplog, error):
 
 def test_a_fault_of_the_program_is_logged_with_its_traceback(folders, caplog):
     class FaultyNetwork(DiscNetwork):
-        def choose_scale(self, views):
+        def guess_scale(self, views):
             raise ZeroDivisionError
 
     source, output = folders
@@ -150,7 +154,7 @@ def test_a_fault_of_the_program_is_logged_with_its_traceback(folders, caplog):
 
 def test_an_interrupted_run_says_so(folders, caplog):
     class StoppedNetwork(DiscNetwork):
-        def choose_scale(self, views):
+        def guess_scale(self, views):
             raise KeyboardInterrupt
 
     source, output = folders
@@ -262,6 +266,14 @@ def test_without_the_containers_folders_both_paths_must_be_given(folders, monkey
         ["--tile", "32"],
         ["--batch-size", "0"],
         ["--overwrite", "--skip-existing"],
+        ["--level", "-1"],
+        ["--level", "1.5"],
+        ["--mpp", "0"],
+        ["--mpp", "nan"],
+        ["--mpp", "inf"],
+        ["--level", "1", "--mpp", "0.5"],
+        ["--max-memory", "0"],
+        ["--max-gpu-memory", "-2"],
     ],
 )
 def test_wrong_options_exit_with_2(arguments, capsys):
@@ -269,6 +281,63 @@ def test_wrong_options_exit_with_2(arguments, capsys):
         predict.main(["-i", "in", "-o", "out", *arguments])
     assert exit_info.value.code == 2
     assert "error" in capsys.readouterr().err
+
+
+def trained_job(source, output, *arguments):
+    """Build the job of a command line; no weights are read."""
+    chosen = options.parse_options(["-i", str(source), "-o", str(output), *arguments])
+    return predict.build_trained_job(chosen, Stopwatch())
+
+
+def test_options_reach_the_job(folders):
+    usual = trained_job(*folders, "--device", "cpu")
+    assert (usual.level, usual.mpp, usual.tiling.skip_empty) == (None, None, True)
+    assert usual.tiling.max_memory_bytes is None
+    assert usual.report is None  # no terminal
+    chosen = ["--no-skip-empty", "--max-memory", "2.5", "--tile", "256", "--batch-size", "2"]
+    job = trained_job(*folders, "--device", "cpu", "--level", "2", *chosen)
+    assert (job.level, job.tiling.skip_empty) == (2, False)
+    assert job.tiling.max_memory_bytes == 2.5 * 2**30
+    assert (job.tiling.tile_px, job.tiling.batch_size) == (256, 2)
+    assert trained_job(*folders, "--mpp", "0.5").mpp == 0.5
+
+
+def test_blocks_are_kept_under_the_hash_of_the_weights(folders, tmp_path):
+    (tmp_path / "cdnet_fluorescence.safetensors").write_bytes(b"one")
+    said = set()
+    for content in (b"one", b"two"):
+        (tmp_path / "cdnet_fluorescence.safetensors").write_bytes(content)
+        write_entry(tmp_path, "cdnet_fluorescence.safetensors", {})
+        job = trained_job(*folders, "--weights", str(tmp_path), "--device", "cpu")
+        said.add(job.identify("cdnet_fluorescence"))
+    assert len(said) == 2
+    assert trained_job(*folders, "--device", "cpu", "--runtime", "torch").identify(
+        "cdnet_fluorescence"
+    ) != trained_job(*folders, "--device", "cpu").identify("cdnet_fluorescence")
+
+
+def test_empty_windows_are_told_in_the_line_of_an_image(folders, caplog):
+    source, output = folders
+    pixels = draw_discs((200, 200), [(30, 30, 9)])
+    iio.imwrite(source / "one.png", (200 * pixels).astype("uint8"))
+
+    def job(output):
+        return dataclasses.replace(fake_job(output), tiling=TilingSettings(block_px=64))
+
+    assert run("-i", source, "-o", output, job=job) == 0
+    assert "1 cells, 94% of the windows empty" in caplog.text
+
+
+def test_a_slide_on_a_terminal_has_a_bar_of_its_own(capsys):
+    bar = predict.SlideBar()
+    bar(SlideProgress("small.png", 1, 1, 100, 100, 7))
+    assert capsys.readouterr().err == ""
+    for n_done in (1, 2, 3, 4):
+        bar(SlideProgress("large.png", 4, n_done, 4000, 1000 * n_done, 11 * n_done))
+    said = capsys.readouterr().err
+    assert "large.png" in said
+    assert "block 4/4, 44 cells" in said
+    assert "4.00k/4.00k" in said
 
 
 def test_a_missing_input_folder_is_wrong_usage(folders, caplog):

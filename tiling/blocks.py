@@ -1,7 +1,6 @@
-"""Cut an image into blocks that fit in memory, and settle which block owns which instance."""
+"""Which block owns which instance, and how wide a halo it needs to know."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,19 +34,8 @@ class Instances:
     box: Box
 
 
-def split_blocks(shape: tuple[int, int], block_px: int) -> Iterator[Box]:
-    """Partition an image into block cores of about equal size, in raster order.
-
-    Parameters
-    ----------
-    shape : (Y, X) tuple of int
-        Image size in pixels.
-    block_px : int
-        Largest side of a core, in pixels.
-
-    Yields
-    ------
-    Box
+def cut_evenly(side: int, block_px: int) -> list[tuple[int, int]]:
+    """Cut a side into the fewest pieces of at most `block_px`, about equally long.
 
     Raises
     ------
@@ -56,10 +44,9 @@ def split_blocks(shape: tuple[int, int], block_px: int) -> Iterator[Box]:
     """
     if block_px < 1:
         raise ValueError(f"block_px must be at least 1, got {block_px}")
-    rows, columns = (_cut_evenly(side, block_px) for side in shape)
-    for y0, y1 in rows:
-        for x0, x1 in columns:
-            yield y0, x0, y1, x1
+    n_blocks = -(-side // block_px)
+    ends = [side * index // n_blocks for index in range(n_blocks + 1)]
+    return list(itertools.pairwise(ends))
 
 
 def grow_box(box: Box, halo_px: int, shape: tuple[int, int]) -> Box:
@@ -157,10 +144,3 @@ def _enclose(boxes: npt.NDArray[np.int64]) -> Box:
         return 0, 0, 0, 0
     (top, left), (bottom, right) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
     return top, left, bottom, right
-
-
-def _cut_evenly(side: int, block_px: int) -> list[tuple[int, int]]:
-    """Cut a side into the fewest pieces of at most `block_px`, about equally long."""
-    n_blocks = -(-side // block_px)
-    ends = [side * index // n_blocks for index in range(n_blocks + 1)]
-    return list(itertools.pairwise(ends))

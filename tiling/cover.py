@@ -58,9 +58,44 @@ class Lattice:
             return []
         rows = [span for span in self.rows if span[2] < y1 and span[3] > y0]
         columns = [span for span in self.columns if span[2] < x1 and span[3] > x0]
+        return [_tile(r, c) for r, c in itertools.product(rows, columns)]
+
+    def groups_over(self, box: Box, size: int) -> "list[tuple[Tile, ...]]":
+        """Return the groups of tiles of which any core meets a box, in raster order.
+
+        Parameters
+        ----------
+        box : Box
+            Half-open, in pixels; an empty box meets nothing.
+        size : int
+            Largest number of tiles in a group, at least 1.
+
+        Returns
+        -------
+        list of tuple of Tile
+            Groups partition the lattice, the same for every box: whole lattice rows where several
+            fit into a group, else about equal parts of a row.
+
+        Notes
+        -----
+        A runtime may round a window's maps differently in another company. In a fixed one they do
+        not depend on who asks for them.
+        """
+        y0, x0, y1, x1 = box
+        if y0 >= y1 or x0 >= x1:
+            return []
+        n_columns = len(self.columns)
+        height, n_parts = max(1, size // n_columns), -(-n_columns // size)
+        rows = [self.rows[first : first + height] for first in range(0, len(self.rows), height)]
+        ends = [n_columns * part // n_parts for part in range(n_parts + 1)]
+        columns = [self.columns[first:last] for first, last in itertools.pairwise(ends)]
         return [
-            Tile((r[0], c[0], r[1], c[1]), (r[2], c[2], r[3], c[3]))
-            for r, c in itertools.product(rows, columns)
+            tuple(_tile(r, c) for r, c in itertools.product(some_rows, some_columns))
+            for some_rows, some_columns in itertools.product(rows, columns)
+            if some_rows[0][2] < y1
+            and some_rows[-1][3] > y0
+            and some_columns[0][2] < x1
+            and some_columns[-1][3] > x0
         ]
 
 
@@ -124,6 +159,11 @@ def cover(shape: Sequence[int], tile_px: int, halo_px: int) -> list[Tile]:
         As `build_lattice`.
     """
     return build_lattice(shape, tile_px, halo_px).tiles_over((0, 0, shape[0], shape[1]))
+
+
+def _tile(row: _Span, column: _Span) -> Tile:
+    """Join a span along y and one along x."""
+    return Tile((row[0], column[0], row[1], column[1]), (row[2], column[2], row[3], column[3]))
 
 
 def _fit_window(side: int, tile_px: int, halo_px: int, multiple: int) -> int:

@@ -1,126 +1,170 @@
 """Segment an image of any size with one network, block by block, as if it were one piece."""
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from imaging.image import Box, Image
-from imaging.normalise import Normaliser
-from tiling.blocks import GROWTHS, Instances, find_owned, grow_box, split_blocks
-from tiling.maps import MapSource, TileNetwork
+from tiling.block_job import SlideJob, run_block, run_blocks
+from tiling.block_result import BlockResult
 from tiling.raster import LabelRaster
-from tiling.sampling import Float32, ScaledImage, build_geometry
 from tiling.settings import TilingSettings
 
-__all__ = ["TilingSettings", "segment"]
+if TYPE_CHECKING:
+    from tiling.block_store import FolderStore
+
+__all__ = ["SlideProgress", "SlideResult", "TilingSettings", "segment"]
 
 logger = logging.getLogger(__name__)
 
+RunBlocks = Callable[[SlideJob, Iterable[int]], Iterator[tuple[int, BlockResult]]]
+"""Runs the blocks of some numbers and gives each result once, in any order."""
+
 
 @dataclass(frozen=True)
-class _Decoded:
-    """One decoded region and what its block owns of it."""
+class SlideProgress:
+    """How far an image is.
 
-    region: Box
-    labels: npt.NDArray[np.int32]
-    foreground: Float32
-    owned: Instances
+    Attributes
+    ----------
+    name : str
+        Of its file.
+    n_blocks, n_done : int
+        Blocks, and those of them that are in the label image.
+    n_pixels, n_pixels_done : int
+        The same in native pixels, about.
+    n_cells : int
+        Instances so far.
+    """
+
+    name: str
+    n_blocks: int
+    n_done: int
+    n_pixels: int
+    n_pixels_done: int
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """What was done in one image.
+
+    Attributes
+    ----------
+    n_cells : int
+        Ids are 1..n_cells.
+    n_windows, n_empty : int
+        Windows, and those of them that were left out as empty ground.
+    n_blocks, n_stored : int
+        Blocks, and those of them that an earlier run had finished.
+    """
+
+    n_cells: int
+    n_windows: int = 0
+    n_empty: int = 0
+    n_blocks: int = 1
+    n_stored: int = 0
 
 
 def segment(
-    image: Image,
-    normaliser: Normaliser,
-    network: TileNetwork,
-    scale: float,
+    job: SlideJob,
     labels: npt.NDArray[np.int32],
-    settings: TilingSettings | None = None,
-) -> int:
+    store: "FolderStore | None" = None,
+    report: Callable[[SlideProgress], None] | None = None,
+    run: RunBlocks = run_blocks,
+) -> SlideResult:
     """Segment an image into a label image of its own size.
 
     Parameters
     ----------
-    image : Image
-        Read region by region.
-    normaliser : Normaliser
-        Fitted to an overview of the whole image.
-    network : TileNetwork
-    scale : float
-        Network pixels per native pixel, positive.
+    job : SlideJob
+        The image and how it is cut into blocks (`tiling.block_job.plan_slide`).
     labels : (Y, X) ndarray of int32
         Zeros of the image's size (`tiling.raster.new_raster`); filled in place with 0 for
         background and ids 1..N.
-    settings : TilingSettings, optional
+    store : FolderStore, optional
+        Blocks found here are not computed; those that are computed are kept here. By default in
+        memory, as long as they wait for those before them.
+    report : callable, optional
+        Called whenever a block is in the label image.
+    run : callable, optional
+        Computes blocks; by default one after another in this process.
 
     Returns
     -------
-    int
-        N, the number of instances.
+    SlideResult
 
     Raises
     ------
     ValueError
-        If the scale, the tile or the label image does not fit.
+        If the label image does not fit.
     MemoryError
         If not even one window fits in the device's memory.
+    OSError
+        If the store cannot be written.
 
     Notes
     -----
     Windows lie on one lattice fixed to the image; blocks of them are decoded with a halo, and every
-    instance is written by the one block whose core holds its canonical point. Ids follow the blocks
-    in raster order. Memory depends on the block, the tile and the batch, not on the image.
+    instance is written by the one block whose core holds its canonical point. Results are settled
+    in the order of the blocks' numbers, whatever the order in which they come, so that ids do not
+    depend on it. Memory depends on the block, the tile and the batch, not on the image.
 
     An object larger than its block's halo makes that block try again with a halo two and four times
     as wide. Beyond that (a warning says so) its parts are joined under one id, never counted twice,
     but its outline may depend on the blocks.
     """
-    settings = settings or TilingSettings()
-    native = image.shape[0], image.shape[1]
-    if labels.shape != native:
-        raise ValueError(f"labels must have the image's shape {native}, got {labels.shape}")
-    geometry = build_geometry(native, scale)
-    maps = MapSource(
-        ScaledImage(image, normaliser, geometry),
-        geometry.network,
-        network,
-        settings.tile_px or network.tile_px,
-        settings.batch_size,
-    )
-    raster = LabelRaster(labels, geometry)
-    n_cut = 0
-    for core in split_blocks(geometry.network, settings.block_px):
-        decoded = _decode_block(maps, network, core, geometry.network)
-        raster.add(decoded.labels, decoded.foreground, decoded.region, decoded.owned)
-        n_cut += int(decoded.owned.cut.sum())
+    geometry, plan = job.reader.geometry, job.plan
+    if labels.shape != geometry.native:
+        raise ValueError(
+            f"labels must have the image's shape {geometry.native}, got {labels.shape}"
+        )
+    raster, name = LabelRaster(labels, geometry), job.reader.image.path.name
+    found = store.finished() & set(range(len(plan))) if store else set()
+    n_cut = n_windows = n_empty = n_pixels = 0
+    for index, result in enumerate(_in_order(job, store, found, run)):
+        raster.add(result.labels, result.foreground(), result.region, result.owned)
+        n_cut += result.n_cut
+        n_windows, n_empty = n_windows + result.n_windows, n_empty + result.n_empty
+        y0, x0, y1, x1 = geometry.native_box(plan.core(index))
+        n_pixels += (y1 - y0) * (x1 - x0)
+        if report is not None:
+            done = index + 1, labels.size, n_pixels, raster.n_ids
+            report(SlideProgress(name, len(plan), *done))
     if n_cut:
         logger.warning(
             "%s: %d parts of objects larger than a block's halo were joined, their outlines may be"
             " rough",
-            image.path.name,
+            name,
             n_cut,
         )
-    return raster.close_gaps()
+    return SlideResult(raster.close_gaps(), n_windows, n_empty, len(plan), len(found))
 
 
-def _decode_block(
-    maps: MapSource, network: TileNetwork, core: Box, shape: tuple[int, int]
-) -> _Decoded:
-    """Decode a block with the narrowest halo that holds all it owns."""
-    regions = [grow_box(core, growth * network.object_px, shape) for growth in GROWTHS]
-    decoded = _decode_region(maps, network, regions[0], core, shape)
-    for region in regions[1:]:
-        if not decoded.owned.cut.any():
-            break
-        decoded = _decode_region(maps, network, region, core, shape)
-    return decoded
+def _in_order(
+    job: SlideJob, store: "FolderStore | None", found: set[int], run: RunBlocks
+) -> Iterator[BlockResult]:
+    """Give the results of all blocks in the order of their numbers; keep new ones in the store.
 
-
-def _decode_region(
-    maps: MapSource, network: TileNetwork, region: Box, core: Box, shape: tuple[int, int]
-) -> _Decoded:
-    """Decode a region and find what its block owns."""
-    region_maps = maps.read(region)
-    labels = network.decode(region_maps)
-    owned = find_owned(labels, region, core, shape)
-    return _Decoded(region, labels, network.foreground(region_maps), owned)
+    With a store, what comes before its turn waits there and takes no memory.
+    """
+    indices = range(len(job.plan))
+    coming = run(job, [index for index in indices if index not in found])
+    waiting: dict[int, BlockResult | None] = dict.fromkeys(found)  # None: it is in the store
+    for index in indices:
+        while index not in waiting:
+            arrived, result = next(coming)
+            if store is not None:
+                store.save(arrived, result)
+            waiting[arrived] = result if store is None or arrived == index else None
+        settled = waiting.pop(index)
+        if settled is None and store is not None:
+            settled = store.load(index)
+            if settled is None:  # damaged
+                settled = run_block(job, index)
+                store.save(index, settled)
+        assert settled is not None
+        yield settled

@@ -1,20 +1,33 @@
 """Let one expert segment one image, from its normalisation to its label image."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from imaging.image import Image
-from imaging.normalise import fit_normaliser
-from tiling.engine import TilingSettings, segment
+from imaging.normalise import Normaliser, fit_normaliser
+from tiling.block_job import SlideJob, plan_slide
+from tiling.engine import SlideProgress, SlideResult, TilingSettings, segment
 from tiling.maps import TileNetwork
-from tiling.raster import new_raster
+from tiling.memory import fit_memory
+from tiling.raster import StreamedLabels, new_raster
 from tiling.views import representative_views
 
+if TYPE_CHECKING:
+    from tiling.block_store import FolderStore
+
 logger = logging.getLogger(__name__)
+
+FEW_BLOCKS = 4
+"""Images of no more blocks than these are not worth resuming, and store nothing."""
+
+NOT_IN_KEY = ("cache_bytes", "n_ahead", "n_decoders", "max_memory_bytes")
+"""Settings that cannot change a result."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +39,34 @@ class Segmentation:
     labels : (Y, X) ndarray of int32
         0 is background, ids are 1..n_cells; on disk if it is large.
     n_cells : int
+    done : SlideResult
+        What that took.
     """
 
     labels: npt.NDArray[np.int32]
     n_cells: int
+    done: SlideResult = field(default_factory=lambda: SlideResult(0))
+
+    @property
+    def rows(self) -> npt.NDArray[np.int32]:
+        """The labels for a writer that slices rows: those of a slide do not stay in memory."""
+        return cast("npt.NDArray[np.int32]", StreamedLabels(self.labels))
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where the finished blocks of a large image are kept for a later run.
+
+    Attributes
+    ----------
+    folder : Path
+        Of this image and expert alone.
+    expert : str
+        Identifies the expert: weights, runtime, device.
+    """
+
+    folder: Path
+    expert: str
 
 
 def apply_expert(
@@ -38,6 +75,8 @@ def apply_expert(
     overview: npt.NDArray[np.float32],
     folder: Path,
     settings: TilingSettings,
+    keeping: Keeping | None = None,
+    report: Callable[[SlideProgress], None] | None = None,
 ) -> Segmentation:
     """Segment an image at the scale that an expert chooses.
 
@@ -52,6 +91,10 @@ def apply_expert(
     folder : Path
         Where a large label image may take space.
     settings : TilingSettings
+    keeping : Keeping, optional
+        Go on from the blocks that an earlier run finished, and keep those of this one.
+    report : callable, optional
+        Called whenever a block is in the label image.
 
     Returns
     -------
@@ -64,11 +107,106 @@ def apply_expert(
     MemoryError
         If not even one window fits in the device's memory.
     OSError
-        If a large label image finds no space in the folder.
+        If a large label image, or the blocks to keep, find no space.
+
+    Notes
+    -----
+    An image that is one window at the guessed scale is labelled at it, and once more only if the
+    cells found there say that the scale is wrong; larger ones are looked at first.
     """
+    settings = fit_memory(settings, network)
     normaliser = fit_normaliser(overview, network.normalisation)
-    scale = network.choose_scale(representative_views(image, overview, normaliser))
+    work = _Work(network, image, overview, normaliser, settings, report)
+    store = work.open_store(keeping) if keeping and keeping.folder.is_dir() else None
+    scale = (store.scale if store else None) or work.choose_scale()
+    job, labels = work.plan(scale), new_raster(image.shape[:2], folder)
+    store = (store or work.open_store(keeping)) if len(job.plan) > FEW_BLOCKS else None
+    if store is not None and store.scale is None:
+        store.begin(scale)
+    done = segment(job, labels, store, report)
+    if work.is_one_window(scale):
+        scale, done = work.check_scale(scale, labels, done)
     logger.debug("%s: %.3g network pixels a pixel", image.path.name, scale)
-    labels = new_raster(image.shape[:2], folder)
-    n_cells = segment(image, normaliser, network, scale, labels, settings)
-    return Segmentation(labels, n_cells)
+    computed = done.n_windows - done.n_empty, done.n_windows
+    logger.debug("%s: %d of %d windows computed", image.path.name, *computed)
+    if done.n_stored:
+        logger.info(
+            "%s: %d of %d blocks were there already", image.path.name, done.n_stored, done.n_blocks
+        )
+    return Segmentation(labels, done.n_cells, done)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One image, one expert, and how the two are put together."""
+
+    network: TileNetwork
+    image: Image
+    overview: npt.NDArray[np.float32]
+    normaliser: Normaliser
+    settings: TilingSettings
+    report: Callable[[SlideProgress], None] | None
+
+    def plan(self, scale: float) -> SlideJob:
+        """Cut the image into blocks at a scale."""
+        return plan_slide(
+            self.image, self.normaliser, self.network, scale, self.settings, self.overview
+        )
+
+    def open_store(self, keeping: Keeping | None) -> "FolderStore | None":
+        """Open the store of finished blocks, if they are to be kept."""
+        from tiling.block_store import FolderStore, digest_key  # noqa: PLC0415 - for slides only
+
+        if keeping is None:
+            return None
+        facts = describe_inputs(self.image, self.normaliser, self.network, self.settings)
+        return FolderStore(keeping.folder, digest_key(facts | {"expert": keeping.expert}))
+
+    def is_one_window(self, scale: float) -> bool:
+        """Whether to label the image costs little more than to look at it."""
+        return max(self.image.shape[:2]) * scale <= (self.settings.tile_px or self.network.tile_px)
+
+    def choose_scale(self) -> float:
+        """Guess the scale, and refine it where a wrong guess would cost more."""
+        views = representative_views(self.image, self.overview, self.normaliser)
+        scale = self.network.guess_scale(views)
+        return scale if self.is_one_window(scale) else self.network.refine_scale(views, scale)
+
+    def check_scale(
+        self, scale: float, labels: npt.NDArray[np.int32], done: SlideResult
+    ) -> tuple[float, SlideResult]:
+        """Label the image anew, in place, if the cells found say that the scale is wrong."""
+        better = self.network.check_scale(labels, scale)
+        if better == scale:
+            return scale, done
+        labels[:] = 0
+        return better, segment(self.plan(better), labels, None, self.report)
+
+
+def describe_inputs(
+    image: Image, normaliser: Normaliser, network: TileNetwork, settings: TilingSettings
+) -> dict[str, Any]:
+    """List everything but the expert's weights and scale that decides what a block gives.
+
+    The scale follows from these (it is kept beside the blocks, so that it is chosen once).
+
+    Returns
+    -------
+    dict
+        JSON-ready.
+    """
+    return {
+        "file": _identify(image.path),
+        "image": [image.shape, str(image.dtype), image.mpp],
+        "normaliser": [normaliser.low.tolist(), normaliser.high.tolist()],
+        "network": [network.tile_px, network.halo_px, network.object_px, network.n_maps],
+        "settings": {k: v for k, v in asdict(settings).items() if k not in NOT_IN_KEY},
+    }
+
+
+def _identify(path: Path) -> list[Any]:
+    """Give what changes when a file, or any file of a folder, does: name, count, bytes, time."""
+    files = [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]
+    found = [part.stat() for part in files if part.exists()]
+    newest = max((stat.st_mtime_ns for stat in found), default=0)
+    return [path.name, len(found), sum(stat.st_size for stat in found), newest]

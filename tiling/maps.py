@@ -1,15 +1,21 @@
 """Run a network over the windows that a region needs and assemble its maps."""
 
 import logging
-from typing import Literal, Protocol
+import math
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from imaging.image import Box
 from tiling.cover import Tile, build_lattice
-from tiling.sampling import Float32
-from tiling.settings import SIDE_MULTIPLE
+from tiling.ground import Ground
+from tiling.read_ahead import ReadAhead
+from tiling.sampling import Float32, ScaledImage
+from tiling.settings import SIDE_MULTIPLE, TilingSettings
+from tiling.window_cache import Cores, Group, NextUse, WindowCache
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +46,16 @@ class TileNetwork(Protocol):
     @property
     def normalisation(self) -> Literal["joint", "per_channel"]: ...  # noqa: D102
 
-    def choose_scale(self, views: list[Float32]) -> float:
-        """Choose network pixels per native pixel from (Y, X, 3) normalised native views."""
+    def guess_scale(self, views: list[Float32]) -> float:
+        """Guess network pixels per native pixel from (Y, X, 3) normalised native views."""
+        ...
+
+    def refine_scale(self, views: list[Float32], scale: float) -> float:
+        """Mend a guess at the cost of a look for cells in the views."""
+        ...
+
+    def check_scale(self, labels: npt.NDArray[np.int32], scale: float) -> float:
+        """Give a better scale, or the same, from the (Y, X) native labels found at a scale."""
         ...
 
     def forward(self, batch: Float32) -> Float32:
@@ -57,12 +71,12 @@ class TileNetwork(Protocol):
         ...
 
 
-class RegionReader(Protocol):
-    """An image as the network sees it (`tiling.sampling.ScaledImage`)."""
+@dataclass(frozen=True)
+class _Windows:
+    """What was read of a group: the windows (N, Y, X, 3) that show more than ground, and which."""
 
-    def read(self, box: Box) -> Float32:
-        """Return (Y, X, 3) float32 of a region in network pixels."""
-        ...
+    batch: Float32
+    is_empty: tuple[bool, ...]
 
 
 class MapSource:
@@ -70,92 +84,190 @@ class MapSource:
 
     Parameters
     ----------
-    reader : RegionReader
+    reader : ScaledImage
         The image in network pixels.
-    shape : (Y, X) tuple of int
-        Its size in network pixels.
     network : TileNetwork
-    tile_px : int
-        Largest side of a window, a multiple of 32; smaller ones are taken where as many of them
-        cover the image.
-    batch_size : int
-        Windows that the network sees at once; halved for good whenever memory runs out.
+    settings : TilingSettings
+        `tile_px` is the largest side of a window; smaller ones are taken where as many of them
+        cover the image. The batch is halved for good whenever memory runs out.
+    ground : Ground, optional
+        Windows that show nothing else are not computed: a single blank window stands for them, if
+        the network finds no cell in that.
+    next_use : callable, optional
+        As for `WindowCache`; by default `trim` forgets everything.
 
     Notes
     -----
-    Windows lie on one lattice fixed to the image, so the maps of a pixel do not depend on the
-    region. Those of the last region are kept, as its neighbour needs some of them again.
+    Windows lie on one lattice fixed to the image and are computed in fixed groups, so the maps of a
+    pixel do not depend on the region.
     """
 
     def __init__(
         self,
-        reader: RegionReader,
-        shape: tuple[int, int],
+        reader: ScaledImage,
         network: TileNetwork,
-        tile_px: int,
-        batch_size: int,
+        settings: TilingSettings,
+        ground: Ground | None = None,
+        next_use: NextUse | None = None,
     ) -> None:
+        tile_px, batch_size = settings.tile_px, settings.batch_size
+        tile_px = network.tile_px if tile_px is None else tile_px
         if tile_px < 1 or tile_px % SIDE_MULTIPLE or batch_size < 1:
             raise ValueError(
                 f"tile_px must be a positive multiple of {SIDE_MULTIPLE} and batch_size at least 1,"
                 f" got {tile_px} and {batch_size}"
             )
         halo_px = min(network.halo_px, tile_px // 4)  # a small tile keeps half its side as core
-        self._reader = reader
-        self._network = network
-        self._batch_size = batch_size
-        self._lattice = build_lattice(shape, tile_px, halo_px, SIDE_MULTIPLE)
-        self._cores: dict[Tile, Float32] = {}
+        self._reader, self._network, self._ground = reader, network, ground
+        self._group_size = self._batch_size = batch_size
+        self._lattice = build_lattice(reader.geometry.network, tile_px, halo_px, SIDE_MULTIPLE)
+        self._cache = WindowCache(next_use or (lambda *_: math.inf), settings.cache_bytes)
+        n_readers = max(1, settings.n_decoders)  # of the cores, as many as decoding has
+        self._ahead = ReadAhead(self._read_group, settings.n_ahead, n_readers)
+        self._blank: Float32 | None = None
 
-    def read(self, box: Box) -> Float32:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ahead.close()
+
+    def read(self, box: Box, upcoming: Box | None = None) -> Float32 | None:
         """Assemble the maps of a region from the cores of its windows.
 
         Parameters
         ----------
         box : Box
             Inside the image, in network pixels.
+        upcoming : Box, optional
+            What will be asked for next: its pixels are read while the network is busy.
 
         Returns
         -------
-        (K, Y, X) ndarray of float32
+        (K, Y, X) ndarray of float32, or None
+            None if the region shows nothing but empty ground.
 
         Raises
         ------
         MemoryError
             If the memory does not even hold a batch of one window.
         """
-        tiles = self._lattice.tiles_over(box)
-        self._cores = {tile: self._cores[tile] for tile in tiles if tile in self._cores}
-        missing = [tile for tile in tiles if tile not in self._cores]
-        while missing:
-            done = missing[: self._batch_size]
-            if self._predict(done):
-                missing = missing[len(done) :]
-            else:
-                self._shrink_batch(len(done))
+        queue = self._missing(box)
+        n_now = len(queue)
+        if upcoming is not None:
+            queue += [group for group in self._missing(upcoming) if group not in queue[:n_now]]
+        for position in range(n_now):
+            self._cache[queue[position]] = self._compute(queue[position:])
+        cores = self._cores_over(box)
+        if all(core is None for core in cores.values()):
+            return None
         y0, x0, y1, x1 = box
         maps = np.empty((self._network.n_maps, y1 - y0, x1 - x0), np.float32)
-        for tile in tiles:
-            _paste(maps, box, self._cores[tile], tile.core)
+        for tile, core in cores.items():
+            shown = self._crop(self._blank_maps(), tile) if core is None else core
+            _paste(maps, box, shown, tile.core)
         return maps
 
-    def _predict(self, tiles: list[Tile]) -> bool:
-        """Run one batch and keep the cores; return False if memory ran out."""
-        batch = np.stack([self._reader.read(tile.window) for tile in tiles])
+    def count_windows(self, core: Box) -> tuple[int, int]:
+        """Count the windows whose cores begin in a block's, and those of them that are empty.
+
+        Parameters
+        ----------
+        core : Box
+            Part of the region that was read last.
+        """
+        y0, x0, y1, x1 = core
+        begun = [
+            maps
+            for tile, maps in self._cores_over(core).items()
+            if y0 <= tile.core[0] < y1 and x0 <= tile.core[1] < x1
+        ]
+        return len(begun), sum(maps is None for maps in begun)
+
+    def trim(self, first: int, working: int) -> None:
+        """Forget windows that no block needs; see `WindowCache.trim`."""
+        self._cache.trim(first, working)
+
+    def _missing(self, box: Box) -> list[Group]:
+        """List the groups that a region needs and that are not there."""
+        groups = self._lattice.groups_over(box, self._group_size)
+        return [group for group in groups if group not in self._cache]
+
+    def _cores_over(self, box: Box) -> dict[Tile, Float32 | None]:
+        """Collect the computed cores that meet a region."""
+        wanted = set(self._lattice.tiles_over(box))
+        return {
+            tile: core
+            for group in self._lattice.groups_over(box, self._group_size)
+            for tile, core in zip(group, self._cache[group], strict=True)
+            if tile in wanted
+        }
+
+    def _read_group(self, group: Group) -> _Windows:
+        """Read the windows of a group, padded to sides that the network takes."""
+        ground = self._ground
+        pixels = [self._reader.read(tile.window) for tile in group]
+        is_empty = tuple(ground is not None and ground.fills(window) for window in pixels)
+        shown = [window for window, empty in zip(pixels, is_empty, strict=True) if not empty]
         height, width = self._lattice.window_shape
+        if not shown:
+            return _Windows(np.zeros((0, height, width, 3), np.float32), is_empty)
+        batch = np.stack(shown)
         padding = ((0, 0), (0, -height % SIDE_MULTIPLE), (0, -width % SIDE_MULTIPLE), (0, 0))
         if padding != ((0, 0),) * 4:
             batch = np.pad(batch, padding, mode="reflect")
-        try:
-            maps = self._network.forward(batch)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            return False
-        for tile, window_maps in zip(tiles, maps, strict=True):
-            (wy, wx, _, _), (y0, x0, y1, x1) = tile.window, tile.core
-            self._cores[tile] = window_maps[:, y0 - wy : y1 - wy, x0 - wx : x1 - wx].copy()
-        return True
+        return _Windows(batch, is_empty)
+
+    def _compute(self, queue: list[Group]) -> Cores:
+        """Run the network over the first group of a queue; None for windows of empty ground."""
+        group, windows = queue[0], self._ahead.take(queue)
+        if any(windows.is_empty) and not self._ground_is_blank():
+            windows = self._read_group(group)
+        maps = iter(self._forward(windows.batch))
+        return tuple(
+            None if empty else self._crop(next(maps), tile).copy()
+            for tile, empty in zip(group, windows.is_empty, strict=True)
+        )
+
+    def _ground_is_blank(self) -> bool:
+        """Tell whether the network finds no cell in a blank window; else nothing is left out."""
+        is_untried = self._ground is not None and self._blank is None
+        if is_untried and self._network.decode(self._blank_maps()).any():
+            logger.debug("the network sees cells in empty ground, all windows are computed")
+            self._ground = None
+        return self._ground is not None
+
+    def _blank_maps(self) -> Float32:
+        """Give the maps (K, Y, X) of a window of empty ground."""
+        if self._blank is None:
+            assert self._ground is not None
+            height, width = (-(-side // SIDE_MULTIPLE) for side in self._lattice.window_shape)
+            shape = (1, height * SIDE_MULTIPLE, width * SIDE_MULTIPLE, 3)
+            self._blank = self._forward(np.full(shape, self._ground.tone, np.float32))[0]
+        return self._blank
+
+    def _crop(self, window_maps: Float32, tile: Tile) -> Float32:
+        """Cut the core out of the maps (K, Y, X) of a window."""
+        (wy, wx, _, _), (y0, x0, y1, x1) = tile.window, tile.core
+        return window_maps[:, y0 - wy : y1 - wy, x0 - wx : x1 - wx]
+
+    def _forward(self, batch: Float32) -> list[Float32]:
+        """Run the network over windows, in smaller batches where memory runs out."""
+        maps: list[Float32] = []
+        while len(maps) < len(batch):
+            part = batch[len(maps) : len(maps) + self._batch_size]
+            try:
+                maps.extend(self._network.forward(part))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._shrink_batch(len(part))
+        return maps
 
     def _shrink_batch(self, n_tiles: int) -> None:
         """Halve the batch that did not fit."""
@@ -168,7 +280,7 @@ class MapSource:
         logger.warning("out of memory, going on with batches of %d windows", self._batch_size)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Tell whether a runtime says that memory ran out (PyTorch: a kind of RuntimeError)."""
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 

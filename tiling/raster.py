@@ -1,5 +1,6 @@
 """The label image of a whole picture, filled block by block."""
 
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -49,6 +50,42 @@ def new_raster(shape: tuple[int, int], folder: Path, in_memory_px: int = IN_MEMO
         return np.memmap(file, np.int32, mode="r+", shape=shape)
 
 
+def release_pages(labels: Labels) -> None:
+    """Give back the memory that touched parts of a label image on disk take; they stay on disk.
+
+    Parameters
+    ----------
+    labels : (Y, X) ndarray of int32
+        From `new_raster`; nothing is done for one in memory.
+    """
+    mapped = getattr(labels, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class StreamedLabels:
+    """A label image of which rows are read when they are asked for and then given back.
+
+    It has what `imaging.writing.write_labels` uses of an array: shape, size, dtype, and slices of
+    rows.
+
+    Parameters
+    ----------
+    labels : (Y, X) ndarray of int32
+        From `new_raster`.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self.shape, self.ndim, self.size = labels.shape, labels.ndim, labels.size
+        self.dtype = labels.dtype
+
+    def __getitem__(self, rows: slice) -> Labels:
+        part = np.array(self._labels[rows])
+        release_pages(self._labels)
+        return part
+
+
 class LabelRaster:
     """Gives instances their final ids and writes them where no other lies.
 
@@ -71,6 +108,11 @@ class LabelRaster:
         self._geometry = geometry
         self._n_ids = 0
         self._cut_ids: set[int] = set()
+
+    @property
+    def n_ids(self) -> int:
+        """Ids given so far; a few may turn out to have no pixel."""
+        return self._n_ids
 
     def add(self, labels: Labels, foreground: Float32, region: Box, owned: Instances) -> None:
         """Write the owned instances of a decoded region.
@@ -96,6 +138,7 @@ class LabelRaster:
             native = labels_to_native(labels, foreground, region, self._geometry, box)
             target = self._labels[box[0] : box[2], x0:x1]
             np.copyto(target, final_ids[native], where=target == 0)
+        release_pages(self._labels)
 
     def close_gaps(self) -> int:
         """Renumber ids that no pixel has, and return the number of instances.
@@ -110,12 +153,14 @@ class LabelRaster:
         present = np.zeros(self._n_ids + 1, np.bool_)
         for strip in strips:
             present[strip.ravel()] = True
+            release_pages(self._labels)
         present[0] = False
         n_present = int(np.count_nonzero(present))
         if n_present < self._n_ids:
             renumbered = np.where(present, np.cumsum(present), 0).astype(np.int32)
             for strip in strips:
                 strip[...] = renumbered[strip]
+                release_pages(self._labels)
         return n_present
 
     def _native_box(self, region: Box, box: Box) -> Box:

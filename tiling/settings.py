@@ -1,17 +1,25 @@
 """How the work on an image is cut up; imports nothing heavy."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 SIDE_MULTIPLE = 32
 """Sides of every batch are multiples of this: five halvings in the deepest network (VGG16)."""
 
 DEFAULT_BLOCK_PX = 2048
 DEFAULT_BATCH_SIZE = 4
+DEFAULT_CACHE_BYTES = 2**29
+
+GroundTone = Literal["dark", "bright", "any"]
+"""Where in an image's range its empty ground lies."""
+
+GROUND_OF: dict[str, GroundTone] = {"fluorescence": "dark", "brightfield": "bright"}
+"""By modality; in others it may have any tone."""
 
 
 @dataclass(frozen=True)
 class TilingSettings:
-    """How the work on an image is cut up; none of it changes which cells are found.
+    """How the work on an image is cut up; none of it but `tile_px` changes which cells are found.
 
     Attributes
     ----------
@@ -22,8 +30,26 @@ class TilingSettings:
         does change what the network sees.
     block_px : int
         Largest side of a block core in network pixels: what is decoded at once, without its halo.
+    skip_empty : bool
+        Leave out windows that show nothing but empty ground, in images of more than one block.
+    ground : {"dark", "bright", "any"}
+        Where in the range of this modality the empty ground lies.
+    cache_bytes : int
+        Largest memory for maps that later blocks will need again.
+    n_ahead : int
+        Batches that are read while the network is busy, in images of more than one block.
+    n_decoders : int
+        Blocks that are decoded while the network is busy with the next; 0 for none.
+    max_memory_bytes : int or None
+        What large images may take of the host's memory, about (`tiling.memory`).
     """
 
     batch_size: int = DEFAULT_BATCH_SIZE
     tile_px: int | None = None
     block_px: int = DEFAULT_BLOCK_PX
+    skip_empty: bool = True
+    ground: GroundTone = "any"
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+    n_ahead: int = 2
+    n_decoders: int = 1
+    max_memory_bytes: int | None = None

@@ -9,6 +9,8 @@ import pytest
 
 from eval.router import main as measure
 from manifest import WEIGHTS_DIR, WeightsError, write_entry
+from models.registry import SPECS
+from router.names import BETTER
 from router.router import (
     BRIGHTFIELD_EXPERTS,
     EXPERT_OF,
@@ -197,3 +199,8 @@ def test_the_shipped_router_knows_every_name():
     assert set(shipped.modalities.names) == set(MODALITIES)
     assert set(shipped.brightfield.names) == set(BRIGHTFIELD_EXPERTS)
     assert shipped.route(draw_field("fluorescence")).modality == "fluorescence"
+
+
+def test_the_experts_that_stand_in_for_others_exist():
+    assert set(BETTER) | set(BETTER.values()) <= set(SPECS)
+    assert not set(BETTER) & set(BETTER.values())

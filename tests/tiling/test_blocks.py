@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tiling.blocks import bounding_boxes, find_owned, grow_box, split_blocks
+from tiling.blocks import bounding_boxes, find_owned
+from tiling.plan import plan_blocks
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (100, 33), (64, 65)])
 def test_cores_partition_the_image_in_raster_order(shape):
     hits = np.zeros(shape, int)
-    cores = list(split_blocks(shape, 32))
+    plan = plan_blocks(shape, 32, 0)
+    cores = [plan.core(index) for index in range(len(plan))]
     for y0, x0, y1, x1 in cores:
         assert max(y1 - y0, x1 - x0) <= 32
         hits[y0:y1, x0:x1] += 1
@@ -36,8 +38,9 @@ def test_every_instance_has_one_owner():
         labels[y : y + rng.integers(1, 10), x : x + rng.integers(1, 10)] = index
     present = np.unique(labels[labels > 0])
     owners = []
-    for core in split_blocks(shape, 25):
-        region = grow_box(core, 20, shape)
+    plan = plan_blocks(shape, 25, 20)
+    for index in range(len(plan)):
+        core, region = plan.core(index), plan.region(index)
         part = labels[region[0] : region[2], region[1] : region[3]]
         owners += find_owned(part, region, core, shape).ids.tolist()
     np.testing.assert_array_equal(np.sort(owners), present)
@@ -61,4 +64,4 @@ def test_no_instance_is_an_empty_box():
 
 def test_a_block_of_nothing_is_refused():
     with pytest.raises(ValueError, match="block_px"):
-        list(split_blocks((4, 4), 0))
+        plan_blocks((4, 4), 0, 8)

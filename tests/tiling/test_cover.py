@@ -79,6 +79,27 @@ def test_tiles_over_a_box_are_those_of_the_whole_cover():
     assert lattice.tiles_over((10, 10, 10, 20)) == []
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 50])
+@pytest.mark.parametrize("shape", [(64, 64), (300, 200), (64, 500), (500, 64)])
+def test_groups_partition_the_tiles_whichever_box_asks(shape, size):
+    lattice = build_lattice(shape, 64, 8)
+    whole = (0, 0, *shape)
+    groups = lattice.groups_over(whole, size)
+    assert all(1 <= len(group) <= size for group in groups)
+    tiles = [tile for group in groups for tile in group]
+    assert sorted(tiles, key=lambda tile: tile.core) == lattice.tiles_over(whole)
+    box = (30, 40, 63, 64)
+    wanted = set(lattice.tiles_over(box))
+    assert lattice.groups_over(box, size) == [group for group in groups if wanted & set(group)]
+    assert lattice.groups_over((10, 10, 10, 20), size) == []
+
+
+def test_groups_are_about_equal():
+    lattice = build_lattice((64, 64 + 48 * 8), 64, 8)  # nine windows in a row
+    groups = lattice.groups_over((0, 0, 64, 64 + 48 * 8), 4)
+    assert [len(group) for group in groups] == [3, 3, 3]
+
+
 @pytest.mark.parametrize(("tile_px", "halo_px"), [(16, 8), (64, -1), (0, 0)])
 def test_a_tile_without_core_is_refused(tile_px, halo_px):
     with pytest.raises(ValueError, match="tile_px must exceed"):

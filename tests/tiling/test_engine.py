@@ -11,20 +11,17 @@ from tests.fakes import (
     draw_discs,
     scatter_discs,
 )
-from tiling.engine import TilingSettings, segment
+from tiling.block_job import plan_slide
+from tiling.engine import segment
 from tiling.raster import new_raster
+from tiling.settings import TilingSettings
 
 
 def run(pixels, network, scale=1.0, block_px=10_000, **settings):
     labels = np.zeros(pixels.shape[:2], np.int32)
-    n_found = segment(
-        array_image(pixels),
-        UNCHANGED,
-        network,
-        scale,
-        labels,
-        TilingSettings(block_px=block_px, **settings),
-    )
+    tiling = TilingSettings(block_px=block_px, **settings)
+    job = plan_slide(array_image(pixels), UNCHANGED, network, scale, tiling)
+    n_found = segment(job, labels).n_cells
     np.testing.assert_array_equal(np.unique(labels[labels > 0]), np.arange(1, n_found + 1))
     return labels
 
@@ -118,7 +115,8 @@ def test_memory_does_not_grow_with_the_image(tmp_path):
         image = array_image(pixels)
         tracemalloc.start()
         labels = new_raster(shape, tmp_path, in_memory_px=1000)
-        segment(image, UNCHANGED, DiscNetwork(), 1, labels, TilingSettings(block_px=200))
+        settings = TilingSettings(block_px=200)
+        segment(plan_slide(image, UNCHANGED, DiscNetwork(), 1, settings), labels)
         high = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return high
@@ -128,11 +126,9 @@ def test_memory_does_not_grow_with_the_image(tmp_path):
 
 
 def test_labels_of_another_shape_are_refused():
+    image = array_image(np.zeros((5, 5), np.uint8))
     with pytest.raises(ValueError, match="labels must have"):
         segment(
-            array_image(np.zeros((5, 5), np.uint8)),
-            UNCHANGED,
-            DiscNetwork(),
-            1.0,
+            plan_slide(image, UNCHANGED, DiscNetwork(), 1.0, TilingSettings()),
             np.zeros((5, 6), np.int32),
         )

@@ -4,12 +4,14 @@ import pytest
 from tests.fakes import UNCHANGED, DiscNetwork, IdentityNetwork, array_image
 from tiling.maps import MapSource
 from tiling.sampling import ScaledImage, build_geometry
+from tiling.settings import TilingSettings
 
 
 def map_source(pixels, network, scale=1.0, tile_px=64, batch_size=3):
     geometry = build_geometry(pixels.shape[:2], scale)
     reader = ScaledImage(array_image(pixels), UNCHANGED, geometry)
-    return MapSource(reader, geometry.network, network, tile_px, batch_size), reader, geometry
+    settings = TilingSettings(tile_px=tile_px, batch_size=batch_size, n_ahead=0)
+    return MapSource(reader, network, settings), reader, geometry
 
 
 def random_pixels(shape):

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tiling import raster
 from tiling.blocks import find_owned
-from tiling.raster import LabelRaster, new_raster
+from tiling.raster import LabelRaster, StreamedLabels, new_raster
 from tiling.sampling import build_geometry
 
 
@@ -19,6 +21,30 @@ def test_a_large_raster_takes_space_on_disk_but_no_name(tmp_path):
 
 def test_a_small_raster_is_an_array(tmp_path):
     assert not isinstance(new_raster((30, 20), tmp_path), np.memmap)
+
+
+def mapped_mib():
+    """Measure the memory that mapped files take of this process."""
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return sum(int(fields[name].split()[0]) for name in ("RssFile", "RssShmem")) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_filling_and_reading_a_large_raster_takes_no_memory_for_its_pages(tmp_path):
+    shape = (4000, 2000)  # 31 MiB
+    labels = new_raster(shape, tmp_path, in_memory_px=100)
+    target = LabelRaster(labels, build_geometry(shape, 1))
+    before = mapped_mib()
+    for top in range(0, 4000, 250):
+        block = np.ones((250, 2000), np.int32)
+        owned = find_owned(block, (top, 0, top + 250, 2000), (top, 0, top + 250, 2000), shape)
+        target.add(block, np.ones((250, 2000), np.float32), (top, 0, top + 250, 2000), owned)
+    assert target.close_gaps() == 16
+    rows = StreamedLabels(labels)
+    assert rows.shape == shape
+    assert rows.dtype == labels.dtype
+    assert all((rows[250 * n : 250 * n + 250] == n + 1).all() for n in range(16))
+    assert mapped_mib() < before + 10
 
 
 def test_a_folder_that_is_gone_is_an_error(tmp_path):
