@@ -157,12 +157,14 @@ RECIPES: dict[str, Recipe] = {
         simulated=("phase",),
         semi="cycle",
     ),
+    # the router sends 12 of the 82 phase images to train on here, so they are learnt here too
     "cellpose_dic": Recipe(
         network="cpnet",
-        modalities=("dic",),
+        modalities=("dic", "phase"),
         loop=_fine_tuning(100),
         colour=GREY,
         geometry=_CPNET_CROP,
+        emphasis={"ctc_dic_hela": 3.0},
         starts_from="cellpose_base",
         simulated=("dic",),
         semi="cycle",

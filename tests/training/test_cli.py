@@ -214,8 +214,8 @@ def test_a_data_set_can_be_left_out(train, tmp_path, data_dir, caplog):
     assert train("cellpose_base", "--leave-out", "dic_set", "brightfield_set") == 0
     losses = torch.load(tmp_path / "runs/cellpose_base/checkpoint.pt", weights_only=True)
     assert losses["progress"]["step"] == 1
-    assert train("cellpose_dic", "--leave-out", "dic_set") == 1
-    assert "no labelled training images of dic" in error_line(caplog)
+    assert train("cellpose_phase", "--leave-out", "phase_set") == 1
+    assert "no labelled training images of phase" in error_line(caplog)
 
 
 def test_an_unknown_data_set_cannot_be_left_out(train, caplog):
