@@ -44,6 +44,7 @@ COPY imaging/ /build/code/imaging/
 COPY models/ /build/code/models/
 COPY router/ /build/code/router/
 COPY tiling/ /build/code/tiling/
+COPY workers/ /build/code/workers/
 # Any user id may run the image, whatever the file modes of the clone are.
 RUN set -eu; \
     /opt/venv/bin/python -m compileall -q --invalidation-mode checked-hash \

@@ -21,7 +21,7 @@ SAMPLES := build/samples
 RUNTIME_STAMP := $(VENV)/.requirements
 DEV_STAMP := $(VENV)/.requirements-dev
 SAMPLES_STAMP := build/.samples
-ROOMS := $(wildcard *.py imaging router models tiling training eval synthetic bench tests)
+ROOMS := $(wildcard *.py imaging router models tiling training eval synthetic bench workers tests)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help

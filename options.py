@@ -20,6 +20,10 @@ OUTPUT_FOLDERS = ("/workspace/outputs", "/out")
 PROFILE_VARIABLE = "CELLSEG_PROFILE"  # set to 1, does what --profile does
 
 
+class UsageError(Exception):
+    """The command line asks for something that cannot be; nothing has been done."""
+
+
 @dataclass(frozen=True)
 class Options:
     """The command line, checked as far as that is possible without looking at files."""
@@ -37,6 +41,8 @@ class Options:
     skip_empty: bool
     max_memory: float | None
     max_gpu_memory: float | None
+    workers: int | None
+    dask: str | None
     overwrite: bool
     weights: Path
     overlays: Path | None
@@ -57,6 +63,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         parser, "o", "output", OUTPUT_FOLDERS, "folder for NAME_label.tiff, made if need be"
     )
     _add_ways_to_compute(parser)
+    _add_workers(parser)
     add("--modality", choices=MODALITIES, help="of all images; skips the router")
     add(
         "--experts",
@@ -114,6 +121,22 @@ def _add_ways_to_compute(parser: argparse.ArgumentParser) -> None:
         help="memory that large images may take, about; smaller blocks where need be",
     )
     add("--max-gpu-memory", type=_gib, metavar="GIB", help="the same on the GPU; smaller batches")
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the two options that spread the work over processes or machines."""
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="spread images, and blocks of slides, over N processes of this machine",
+    )
+    workers.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="spread them over the workers of a Dask scheduler, tcp://HOST:PORT",
+    )
 
 
 def _add_resolution(parser: argparse.ArgumentParser) -> None:

@@ -11,14 +11,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from imaging.listing import ImageError, find_name_clashes, list_images, output_name
 from manifest import WeightsError, read_manifest
-from options import Options, parse_options
+from options import Options, UsageError, parse_options
 from stopwatch import Stopwatch, describe_profile, seconds_since_process_start
 from tiling.settings import TilingSettings
 
@@ -29,16 +29,15 @@ if TYPE_CHECKING:
     from pipeline import ImageResult, Job
     from tiling.engine import SlideProgress
     from tiling.maps import TileNetwork
+    from workers.pool import Pool
+
+T = TypeVar("T")
 
 logger = logging.getLogger("predict")
 
 EXIT_FINE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 MAX_DECODERS = 4  # blocks decoded side by side; each takes memory
-ROOMS = ("imaging", "models", "pipeline", "predict", "router", "tiling")
-
-
-class UsageError(Exception):
-    """The command line asks for something that cannot be; nothing has been done."""
+ROOMS = ("imaging", "models", "pipeline", "predict", "router", "tiling", "workers")
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,15 @@ def _run(
         inputs = find_inputs(options.input_path)
         prepare_outputs(inputs.images, options)
         images = choose_images(inputs.images, options)
-        job = build_job(options, watch) if images else None
+        with ExitStack() as stack:
+            doors = stack.enter_context(_open_doors(options, build_job, watch)) if images else None
+            for path in inputs.unsupported:
+                remedy = "convert it to PNG, JPEG, BMP or TIFF"
+                logger.error("%s: not an image file; %s", path.name, remedy)
+            n_failed = label_images(images, *doors) if doors else 0
     except (UsageError, ImageError) as error:
         logger.error("%s", error)
         return EXIT_USAGE
-    for path in inputs.unsupported:
-        logger.error("%s: not an image file; convert it to PNG, JPEG, BMP or TIFF", path.name)
-    try:
-        n_failed = label_images(images, job) if job else 0
     except KeyboardInterrupt:
         logger.error(
             "interrupted; finished label images are in %s, large images go on where they stopped",
@@ -101,6 +101,21 @@ def _run(
         )
         return EXIT_INTERRUPTED
     return EXIT_FAILED if n_failed or inputs.unsupported else EXIT_FINE
+
+
+@contextmanager
+def _open_doors(
+    options: Options, build_job: "Callable[[Options, Stopwatch], Job]", watch: Stopwatch
+) -> "Iterator[tuple[Job, Pool | None]]":
+    """Build the job, whose networks are the workers' if there are any; give these too."""
+    if options.workers is None and options.dask is None:
+        yield build_job(options, watch), None
+        return
+    from workers.door import open_pool  # noqa: PLC0415 - brings NumPy and Dask
+    from workers.recipe import build_recipe, without_devices  # noqa: PLC0415
+
+    with open_pool(build_recipe(build_job, options, ROOMS)) as pool:
+        yield pool.adapt(build_job(without_devices(options), watch)), pool
 
 
 def find_inputs(path: Path) -> Inputs:
@@ -172,8 +187,8 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
     with watch.stage("imports"):  # not before there is an image: they bring NumPy and more
         from models import registry  # noqa: PLC0415
         from pipeline import Job  # noqa: PLC0415
-        from router.names import BETTER  # noqa: PLC0415
-        from router.router import EXPERT_OF, Route, load_router  # noqa: PLC0415
+        from router.names import PAPER_TABLE  # noqa: PLC0415
+        from router.router import Route, choose_expert, load_router  # noqa: PLC0415
 
         device, runtime = choose_runtime(options)
     router = functools.cache(lambda: load_router(options.weights))
@@ -181,10 +196,8 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
     def route(overview: "npt.NDArray[np.float32]") -> Route:
         if options.modality is None:
             return router().route(overview)
-        expert = EXPERT_OF.get(options.modality)  # brightfield has two
-        return Route(
-            options.modality, expert or router().expert_for(options.modality, overview), {}
-        )
+        choose = router().expert_for if options.modality == "brightfield" else choose_expert
+        return Route(options.modality, choose(options.modality, overview), {})
 
     def load(expert: str) -> "TileNetwork":
         network: TileNetwork = registry.load_segmenter(
@@ -199,7 +212,7 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
         options.overlays,
         choose_tiling(options),
         watch,
-        BETTER if options.experts == "best" else {},
+        PAPER_TABLE if options.experts == "paper" else {},
         level=options.level,
         mpp=options.mpp,
         identify=functools.partial(identify_expert, options.weights, f"{runtime} {device}"),
@@ -252,8 +265,8 @@ def choose_tiling(options: Options) -> TilingSettings:
     )
 
 
-def label_images(images: Sequence[Path], job: "Job") -> int:
-    """Label images one after another; one that fails never stops the rest.
+def label_images(images: Sequence[Path], job: "Job", pool: "Pool | None" = None) -> int:
+    """Label images, one after another or on a pool's workers; a failure never stops the rest.
 
     Returns
     -------
@@ -262,12 +275,17 @@ def label_images(images: Sequence[Path], job: "Job") -> int:
     """
     from pipeline import process_image  # noqa: PLC0415 - brings NumPy and more
 
+    def label(path: Path) -> "ImageResult":
+        return process_image(path, job)
+
+    here = ((path, functools.partial(label, path)) for path in images)
+    outcomes = here if pool is None else pool.label_images(images, label)
     n_failed = 0
-    for path in _with_progress_bar(images):
+    for path, outcome in _with_progress_bar(outcomes, len(images)):
         try:
-            _log_result(process_image(path, job))
+            _log_result(outcome())
             continue
-        except (ImageError, WeightsError) as error:
+        except (ImageError, WeightsError, UsageError) as error:
             logger.error("%s", error if isinstance(error, ImageError) else f"{path.name}: {error}")
         except MemoryError as error:
             logger.error("%s: %s", path.name, str(error) or "out of memory; use a smaller --tile")
@@ -279,13 +297,13 @@ def label_images(images: Sequence[Path], job: "Job") -> int:
     return n_failed
 
 
-def _with_progress_bar(images: Sequence[Path]) -> Iterable[Path]:
+def _with_progress_bar(outcomes: Iterable[T], n_images: int) -> Iterable[T]:
     """Show a progress bar on a terminal."""
     if not sys.stderr.isatty():
-        return images
+        return outcomes
     from tqdm import tqdm  # noqa: PLC0415 - takes as long to import as argparse and logging
 
-    bar: Iterable[Path] = tqdm(images, unit="image")
+    bar: Iterable[T] = tqdm(outcomes, total=n_images, unit="image")
     return bar
 
 

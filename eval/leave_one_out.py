@@ -100,20 +100,10 @@ class GivenScale:
     def __init__(self, network: TileNetwork, scale: float) -> None:
         self._network, self._scale = network, scale
 
-    def guess_scale(self, views: object) -> float:
+    def choose_scale(self, views: object) -> float:
         """Give the scale that was told."""
         del views
         return self._scale
-
-    def refine_scale(self, views: object, scale: float) -> float:
-        """Keep the scale that was told."""
-        del views
-        return scale
-
-    def check_scale(self, labels: object, scale: float) -> float:
-        """Keep the scale that was told."""
-        del labels
-        return scale
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)

@@ -20,7 +20,7 @@ WINDOWS = WindowSpec(
 class CDNetSegmenter(Segmenter):
     """The CDNet expert."""
 
-    def _guess_scale(self, views: Sequence[FloatArray]) -> float:
+    def _choose_scale(self, views: Sequence[FloatArray]) -> float:
         """Look at the middles of the views at full and at half size, and choose."""
         full, half = (
             measure_cells([resize_view(view, scale) for view in views], self._segment, scale)

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.flows import decode_flows
+from models.looks import OTHER_SCALES, Look, best_look
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
-from models.size_view import SIZE_VIEW_PX, median_diameter, resize_view
+from models.size_view import SIZE_VIEW_PX, resize_view
 from stopwatch import Stopwatch
 
 N_MAPS = 3  # flow y, flow x, cell logit
 NET_DIAMETER_PX = 30.0  # median cell diameter that the network is trained at (diam_mean)
 WINDOWS = WindowSpec(tile_px=640, halo_px=64, object_px=256, n_maps=N_MAPS, normalisation="joint")
 DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
-GOOD_RATIO = 1.2  # cells this much too large or too small are found as well as those of 30 px
 N_ROUNDS = 3  # estimates from the style vector, each at the scale the last one gave
 SCALE_RANGE = (1 / 16, 4.0)  # cells of 480 px down to 7.5 px
 
@@ -66,8 +66,9 @@ class CellposeSegmenter(Segmenter):
 
     Notes
     -----
-    The scale brings the median cell to 30 px: the style vector gives a first estimate, repeated
-    at its own scale; the cells found there give the second (Stringer et al. 2021, "size model").
+    The scale brings the median cell to 30 px: the style vector gives a guess, repeated at its own
+    scale; the cells found there mend it (Stringer et al. 2021, "size model"), and where they and
+    the flows contradict each other, half and twice that scale are looked at too.
     """
 
     def __init__(
@@ -91,45 +92,45 @@ class CellposeSegmenter(Segmenter):
                 break
         return scale
 
-    def view_scale(self, view: FloatArray, scale: float) -> float:
-        """Correct a scale by the median diameter of the cells found at it; same if none."""
+    def look(self, views: Sequence[FloatArray], scale: float) -> Look:
+        """See what the cells in the middles of views are like at a scale."""
+        found = [self._look(view, scale) for view in views]
+        areas = np.concatenate([areas for areas, _, _ in found])
+        n_mask, n_kept = (sum(counts) for counts in zip(*(f[1:] for f in found), strict=True))
+        diameter_px = float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else np.nan
+        return Look(scale, diameter_px / NET_DIAMETER_PX, n_kept / max(n_mask, 1))
+
+    def _look(self, view: FloatArray, scale: float) -> tuple[LabelArray, int, int]:
+        """Measure the cells of one view: areas, pixels in all, and those that the check keeps."""
         (maps,) = self.forward(resize_view(view, scale)[None])
         labels = decode_flows(maps, self.runtime.device, max_flow_error=0.0)
-        return _fit_scale(scale, median_diameter(labels))
+        areas = np.bincount(labels.ravel())[1:]
+        kept = decode_flows(maps, self.runtime.device)
+        return areas[areas > 0], int((labels > 0).sum()), int((kept > 0).sum())
 
     def foreground(self, maps: FloatArray) -> FloatArray:
         """Give the cell logit (Y, X)."""
         return maps[2]
 
-    def _guess_scale(self, views: Sequence[FloatArray]) -> float:
-        """Choose a scale within 1/16 and 4 by the style vectors, the median of the views' own."""
-        return _vote([self.style_scale(view) for view in views])
+    def _choose_scale(self, views: Sequence[FloatArray]) -> float:
+        """Choose a scale within 1/16 and 4: by the style vectors, then by the cells."""
+        if not views:
+            return 1.0
+        guesses = [self.style_scale(view) for view in views]
+        return self.refine_scale(views, float(np.exp(np.median(np.log(guesses)))))
 
-    def _refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
-        """Choose a scale within 1/16 and 4 by the cells, the median of the views' own."""
-        return _vote([self.view_scale(view, scale) for view in views])
-
-    def _check_scale(self, labels: LabelArray, scale: float) -> float:
-        """Keep a scale at which the median cell is about as large as the network wants it."""
-        seen_px = median_diameter(labels) * scale
-        is_wrong = abs(np.log(seen_px / NET_DIAMETER_PX)) > np.log(GOOD_RATIO)  # not for NaN
-        return _fit_scale(scale, seen_px) if is_wrong else scale
+    def refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
+        """Mend a guess by the cells seen at it, and beside it if need be."""
+        best = self.look(views, scale)
+        if not best.is_sound:
+            beside = [scale * factor for factor in OTHER_SCALES]
+            low, high = SCALE_RANGE
+            best = best_look(best, [self.look(views, s) for s in beside if low <= s <= high])
+        return best.fit(SCALE_RANGE)
 
     def _decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps (3, Y, X) into labels."""
         return decode_flows(maps, self.runtime.device)
-
-
-def _fit_scale(scale: float, diameter_px: float) -> float:
-    """Bring cells of a diameter at a scale to the network's; the same scale if there are none."""
-    if not np.isfinite(diameter_px):
-        return scale
-    return float(np.clip(scale * NET_DIAMETER_PX / diameter_px, *SCALE_RANGE))
-
-
-def _vote(scales: Sequence[float]) -> float:
-    """Give the median, in the logarithm, of the views' scales; 1 without any."""
-    return float(np.exp(np.median(np.log(scales)))) if scales else 1.0
 
 
 def build_expert(

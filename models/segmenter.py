@@ -127,11 +127,7 @@ class Segmenter:
             return self.runtime.run(output, batch)
 
     def choose_scale(self, views: Sequence[FloatArray]) -> float:
-        """Choose network pixels a native pixel: guess, and refine."""
-        return self.refine_scale(views, self.guess_scale(views))
-
-    def guess_scale(self, views: Sequence[FloatArray]) -> float:
-        """Guess network pixels a native pixel; 1 for the networks that see native pixels.
+        """Choose network pixels a native pixel; 1 for the networks that see native pixels.
 
         Parameters
         ----------
@@ -144,43 +140,7 @@ class Segmenter:
             Positive.
         """
         with self.watch.stage("decoding"):
-            return self._guess_scale(views)
-
-    def refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
-        """Mend a guess by the cells that are found in the views at that scale.
-
-        Parameters
-        ----------
-        views : sequence of (Y, X, 3) ndarray of float32
-            As for :meth:`guess_scale`.
-        scale : float
-            The guess.
-
-        Returns
-        -------
-        float
-            Positive; the guess itself from experts that cannot do better.
-        """
-        with self.watch.stage("decoding"):
-            return self._refine_scale(views, scale)
-
-    def check_scale(self, labels: LabelArray, scale: float) -> float:
-        """Judge a scale by the cells found at it.
-
-        Parameters
-        ----------
-        labels : (Y, X) ndarray of int32
-            Of the whole image in native pixels, 0 is background.
-        scale : float
-            Network pixels a native pixel that they were found at.
-
-        Returns
-        -------
-        float
-            The same scale if it is good enough, else a better one.
-        """
-        with self.watch.stage("decoding"):
-            return self._check_scale(labels, scale)
+            return self._choose_scale(views)
 
     def decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps into labels.
@@ -202,20 +162,10 @@ class Segmenter:
         """Give a smooth score (Y, X) that is above 0 inside cells, from raw maps (K, Y, X)."""
         raise NotImplementedError
 
-    def _guess_scale(self, views: Sequence[FloatArray]) -> float:
-        """Guess the scale; the subclass's if it has a size model."""
+    def _choose_scale(self, views: Sequence[FloatArray]) -> float:
+        """Choose the scale; the subclass's if it has a size model."""
         del views
         return 1.0
-
-    def _refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
-        """Mend the scale; the subclass's if it knows what size cells should have."""
-        del views
-        return scale
-
-    def _check_scale(self, labels: LabelArray, scale: float) -> float:
-        """Judge the scale; the subclass's if it knows what size cells should have."""
-        del labels
-        return scale
 
     def _decode(self, maps: FloatArray) -> LabelArray:
         """Decode maps; the subclass's."""

@@ -8,7 +8,9 @@ EXPERT_OF = {
     "fluorescence": "cdnet_fluorescence",
 }
 
-# An expert of the paper that loses to another on validation and on test images, and that other:
-# it segments in its place, unless the paper's own table is asked for (see README).
-BETTER: dict[str, str] = {}
+SEVERAL_DYES_EXPERT = "cellpose_fluorescence"  # not of the paper
+
+# Experts that are not of the paper, and the paper's own for the same images: it stands in where
+# the paper's table is asked for.
+PAPER_TABLE = {SEVERAL_DYES_EXPERT: EXPERT_OF["fluorescence"]}
 EXPERT_TABLES = ("best", "paper")

@@ -61,14 +61,8 @@ class DiscNetwork:
     largest_batch: int = 1000
     calls: int = 0
 
-    def guess_scale(self, views):
+    def choose_scale(self, views):
         return self.scale
-
-    def refine_scale(self, views, scale):
-        return scale
-
-    def check_scale(self, labels, scale):
-        return scale
 
     def forward(self, batch):
         assert batch.shape[1] % 32 == 0

@@ -112,7 +112,7 @@ def test_blocks_of_another_file_expert_or_setting_are_dropped(slide, tmp_path, c
 
 def test_the_scale_of_a_resumed_slide_is_not_chosen_again(slide, tmp_path):
     class Undecided(DiscNetwork):
-        def guess_scale(self, views):
+        def choose_scale(self, views):
             raise AssertionError("asked again")
 
     def stop(progress):

@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(folders, caplog):
 )
 def test_expected_failures_are_one_line(folders, caplog, error):
     class FailingNetwork(DiscNetwork):
-        def guess_scale(self, views):
+        def choose_scale(self, views):
             raise error
 
     source, output = folders
@@ -143,7 +143,7 @@ def test_expected_failures_are_one_line(folders, caplog, error):
 
 def test_a_fault_of_the_program_is_logged_with_its_traceback(folders, caplog):
     class FaultyNetwork(DiscNetwork):
-        def guess_scale(self, views):
+        def choose_scale(self, views):
             raise ZeroDivisionError
 
     source, output = folders
@@ -154,7 +154,7 @@ def test_a_fault_of_the_program_is_logged_with_its_traceback(folders, caplog):
 
 def test_an_interrupted_run_says_so(folders, caplog):
     class StoppedNetwork(DiscNetwork):
-        def guess_scale(self, views):
+        def choose_scale(self, views):
             raise KeyboardInterrupt
 
     source, output = folders

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,17 @@ logger = logging.getLogger(__name__)
 
 RunBlocks = Callable[[SlideJob, Iterable[int]], Iterator[tuple[int, BlockResult]]]
 """Runs the blocks of some numbers and gives each result once, in any order."""
+
+
+@runtime_checkable
+class RemoteBlocks(Protocol):
+    """A network that is in other processes, and computes the blocks of an image there."""
+
+    def run_blocks(
+        self, job: SlideJob, indices: Iterable[int]
+    ) -> Iterator[tuple[int, BlockResult]]:
+        """Do what `tiling.block_job.run_blocks` does, in any order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ def segment(
     labels: npt.NDArray[np.int32],
     store: "FolderStore | None" = None,
     report: Callable[[SlideProgress], None] | None = None,
-    run: RunBlocks = run_blocks,
+    run: RunBlocks | None = None,
 ) -> SlideResult:
     """Segment an image into a label image of its own size.
 
@@ -91,7 +102,8 @@ def segment(
     report : callable, optional
         Called whenever a block is in the label image.
     run : callable, optional
-        Computes blocks; by default one after another in this process.
+        Computes blocks; by default the network does if it can (`RemoteBlocks`), else they are run
+        one after another in this process.
 
     Returns
     -------
@@ -123,6 +135,8 @@ def segment(
             f"labels must have the image's shape {geometry.native}, got {labels.shape}"
         )
     raster, name = LabelRaster(labels, geometry), job.reader.image.path.name
+    if run is None:
+        run = job.network.run_blocks if isinstance(job.network, RemoteBlocks) else run_blocks
     found = store.finished() & set(range(len(plan))) if store else set()
     n_cut = n_windows = n_empty = n_pixels = 0
     for index, result in enumerate(_in_order(job, store, found, run)):

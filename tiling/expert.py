@@ -108,24 +108,17 @@ def apply_expert(
         If not even one window fits in the device's memory.
     OSError
         If a large label image, or the blocks to keep, find no space.
-
-    Notes
-    -----
-    An image that is one window at the guessed scale is labelled at it, and once more only if the
-    cells found there say that the scale is wrong; larger ones are looked at first.
     """
     settings = fit_memory(settings, network)
     normaliser = fit_normaliser(overview, network.normalisation)
     work = _Work(network, image, overview, normaliser, settings, report)
     store = work.open_store(keeping) if keeping and keeping.folder.is_dir() else None
-    scale = (store.scale if store else None) or work.choose_scale()
+    scale = (store.scale if store else None) or network.choose_scale(work.views())
     job, labels = work.plan(scale), new_raster(image.shape[:2], folder)
     store = (store or work.open_store(keeping)) if len(job.plan) > FEW_BLOCKS else None
     if store is not None and store.scale is None:
         store.begin(scale)
     done = segment(job, labels, store, report)
-    if work.is_one_window(scale):
-        scale, done = work.check_scale(scale, labels, done)
     logger.debug("%s: %.3g network pixels a pixel", image.path.name, scale)
     computed = done.n_windows - done.n_empty, done.n_windows
     logger.debug("%s: %d of %d windows computed", image.path.name, *computed)
@@ -162,25 +155,9 @@ class _Work:
         facts = describe_inputs(self.image, self.normaliser, self.network, self.settings)
         return FolderStore(keeping.folder, digest_key(facts | {"expert": keeping.expert}))
 
-    def is_one_window(self, scale: float) -> bool:
-        """Whether to label the image costs little more than to look at it."""
-        return max(self.image.shape[:2]) * scale <= (self.settings.tile_px or self.network.tile_px)
-
-    def choose_scale(self) -> float:
-        """Guess the scale, and refine it where a wrong guess would cost more."""
-        views = representative_views(self.image, self.overview, self.normaliser)
-        scale = self.network.guess_scale(views)
-        return scale if self.is_one_window(scale) else self.network.refine_scale(views, scale)
-
-    def check_scale(
-        self, scale: float, labels: npt.NDArray[np.int32], done: SlideResult
-    ) -> tuple[float, SlideResult]:
-        """Label the image anew, in place, if the cells found say that the scale is wrong."""
-        better = self.network.check_scale(labels, scale)
-        if better == scale:
-            return scale, done
-        labels[:] = 0
-        return better, segment(self.plan(better), labels, None, self.report)
+    def views(self) -> list[npt.NDArray[np.float32]]:
+        """Read what the scale is chosen by."""
+        return representative_views(self.image, self.overview, self.normaliser)
 
 
 def describe_inputs(

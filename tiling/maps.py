@@ -46,16 +46,8 @@ class TileNetwork(Protocol):
     @property
     def normalisation(self) -> Literal["joint", "per_channel"]: ...  # noqa: D102
 
-    def guess_scale(self, views: list[Float32]) -> float:
-        """Guess network pixels per native pixel from (Y, X, 3) normalised native views."""
-        ...
-
-    def refine_scale(self, views: list[Float32], scale: float) -> float:
-        """Mend a guess at the cost of a look for cells in the views."""
-        ...
-
-    def check_scale(self, labels: npt.NDArray[np.int32], scale: float) -> float:
-        """Give a better scale, or the same, from the (Y, X) native labels found at a scale."""
+    def choose_scale(self, views: list[Float32]) -> float:
+        """Choose network pixels per native pixel from (Y, X, 3) normalised native views."""
         ...
 
     def forward(self, batch: Float32) -> Float32:

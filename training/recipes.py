@@ -172,9 +172,9 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_general": Recipe(
         network="cpnet",
         modalities=("phase", "dic"),
-        loop=_fine_tuning(150),
+        loop=_fine_tuning(120),
         colour=GREY,
-        geometry=_CPNET_CROP,
+        geometry=_BASE_CROP,
         emphasis=_PHASE_EMPHASIS,
         starts_from="cellpose_base",
         simulated=("phase", "dic"),

@@ -102,7 +102,7 @@ def test_sizes_are_told_to_cellpose_experts_alone(data, tmp_path, loaded, capsys
 
 @pytest.mark.parametrize(("size", "scale"), [("true", 3.0), ("15", 2.0)])
 def test_a_told_size_gives_the_scale(size, scale):
-    assert tell_size(DiscNetwork(), size, 10.0).guess_scale([]) == pytest.approx(scale)
+    assert tell_size(DiscNetwork(), size, 10.0).choose_scale([]) == pytest.approx(scale)
 
 
 @pytest.mark.parametrize(("size", "diameter"), [("estimated", 10.0), ("true", math.nan)])

@@ -141,7 +141,7 @@ def test_the_true_size_is_told_to_the_network(data):
     scales = []
 
     class Watched(DiscNetwork):
-        def guess_scale(self, views):
+        def choose_scale(self, views):
             return 1.0
 
         def forward(self, batch):
@@ -158,7 +158,7 @@ def test_the_true_size_is_told_to_the_network(data):
     assert told / own == pytest.approx(30 / 19, rel=0.15)
     (bare,) = score_source(DiscNetwork(), records, with_size=False)
     assert bare.f1_true_size is None
-    assert GivenScale(DiscNetwork(), 2.5).guess_scale([]) == 2.5
+    assert GivenScale(DiscNetwork(), 2.5).choose_scale([]) == 2.5
 
 
 def test_the_table_has_means_and_medians():

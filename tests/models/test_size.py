@@ -9,6 +9,7 @@ from models.cellpose_expert import (
     SizeModel,
 )
 from models.flows import encode_flows
+from models.looks import Look, best_look
 from models.size_view import resize_view
 from tests.cells import draw_discs
 
@@ -55,8 +56,8 @@ class ToldSegmenter(DiscSegmenter):
     def style_scale(self, view):
         return float(view[0, 0, 0])
 
-    def view_scale(self, view, scale):
-        return scale
+    def look(self, views, scale):
+        return Look(scale, 1.0, 1.0)
 
 
 def disc_view(radius, side=240):
@@ -133,18 +134,18 @@ def test_estimates_stay_in_range(log_ratio, end):
 
 @pytest.mark.parametrize(("radius", "scale"), [(9, 1.0), (9, 1.4), (15, 1.0), (30, 0.6), (30, 1.0)])
 def test_cells_of_known_size_correct_the_scale(radius, scale):
-    refined = DiscSegmenter().view_scale(disc_view(radius), scale)
+    refined = DiscSegmenter().refine_scale([disc_view(radius)], scale)
     # the bound is for the pixels of small discs: 5 % of 18 px is less than one pixel
     assert refined == pytest.approx(NET_DIAMETER_PX / (2 * radius), rel=0.05)
 
 
 def test_without_cells_the_scale_stays():
     view = np.zeros((100, 120, 3), np.float32)
-    assert DiscSegmenter().view_scale(view, 0.7) == 0.7
+    assert DiscSegmenter().refine_scale([view], 0.7) == 0.7
 
 
 def test_corrections_stay_in_range():
-    assert DiscSegmenter().view_scale(disc_view(3), 3.9) == SCALE_RANGE[1]
+    assert DiscSegmenter().refine_scale([disc_view(3)], 3.9) == SCALE_RANGE[1]
 
 
 @pytest.mark.parametrize("radius", [7, 15, 36])
@@ -162,36 +163,44 @@ def test_the_views_vote_by_their_median(estimates, expected):
     assert ToldSegmenter().choose_scale(views) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_guess_does_without_looking_for_cells():
-    segmenter = ToldSegmenter()
-    views = [np.full((8, 8, 3), value, np.float32) for value in (0.25, 2.0, 1.0)]
-    assert segmenter.guess_scale(views) == pytest.approx(1.0)
-    segmenter = DiscSegmenter(log_ratio=0.0)
-    assert segmenter.guess_scale([disc_view(7)]) == 1.0  # a choice would see 14 px cells
-    assert segmenter.discs.n_maps == 0
+def test_a_sound_look_is_the_only_one():
+    segmenter = DiscSegmenter()
+    segmenter.refine_scale([disc_view(15)], 1.0)
+    assert segmenter.discs.n_maps == 1
 
 
-def disc_labels(diameters, spacing=120):
-    """Label one disc of each diameter."""
-    places = [(60, 60 + spacing * i, d / 2) for i, d in enumerate(diameters)]
-    labels = np.zeros((120, spacing * len(diameters)), np.int32)
-    for i, place in enumerate(places):
-        labels[draw_discs(labels.shape, [place]) > 0.5] = i + 1
-    return labels
+def test_where_cells_are_off_half_and_twice_the_scale_are_looked_at():
+    segmenter = DiscSegmenter()
+    scale = segmenter.refine_scale([disc_view(26)], 1.0)
+    assert segmenter.discs.n_maps == 3
+    assert scale == pytest.approx(NET_DIAMETER_PX / 52, rel=0.05)
 
 
-@pytest.mark.parametrize("seen_px", [26, 30, 35])
-def test_a_scale_at_which_cells_are_about_right_is_kept(seen_px):
-    labels = disc_labels([seen_px / 0.5] * 3)
-    assert DiscSegmenter().check_scale(labels, 0.5) == 0.5
+GUESS = Look(1.0, 0.8, 0.6)
 
 
-@pytest.mark.parametrize("seen_px", [12, 20, 45, 60])
-def test_a_scale_at_which_the_median_cell_is_off_is_mended(seen_px):
-    labels = disc_labels([8, seen_px, 100])
-    found = DiscSegmenter().check_scale(labels, 1.0)
-    assert found == pytest.approx(NET_DIAMETER_PX / seen_px, rel=0.05)
+@pytest.mark.parametrize(
+    ("other", "is_better"),
+    [
+        (Look(2.0, 0.9, 0.9), True),
+        (Look(2.0, 0.8, 0.65), False),  # hardly better: the guess is trusted
+        (Look(2.0, 0.3, 0.95), False),  # flows agree, the size does not
+        (Look(0.5, 1.0, 0.3), False),  # the other way round
+        (Look(0.5, np.nan, 1.0), False),  # nothing there
+    ],
+)
+def test_the_look_that_agrees_with_itself_wins(other, is_better):
+    assert best_look(GUESS, [other]) is (other if is_better else GUESS)
+    assert best_look(GUESS, [Look(0.5, np.nan, 0.0), other]) is (other if is_better else GUESS)
 
 
-def test_no_cells_cannot_judge_a_scale():
-    assert DiscSegmenter().check_scale(np.zeros((20, 20), np.int32), 0.7) == 0.7
+def test_any_cells_are_better_than_none():
+    found = Look(0.5, 0.4, 0.1)
+    assert best_look(Look(1.0, np.nan, 0.0), [found]) is found
+
+
+def test_what_is_seen_counts_less_the_fewer_flows_agree():
+    assert Look(1.0, 0.5, 1.0).fit((0.1, 4)) == pytest.approx(2.0)
+    assert Look(1.0, 0.5, 0.5).fit((0.1, 4)) == pytest.approx(2**0.5)
+    assert Look(1.0, 0.1, 1.0).fit((0.1, 4)) == 4
+    assert Look(0.7, np.nan, 1.0).fit((0.1, 4)) == 0.7

@@ -27,7 +27,7 @@ class Forgetful(DiscNetwork):
 
     n_seen = 0
 
-    def guess_scale(self, views):
+    def choose_scale(self, views):
         self.n_seen += 1
         return self.scale
 

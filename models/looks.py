@@ -1,0 +1,66 @@
+"""What cells look like at a scale, and which scale suits a network that wants them at one size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SOUND_KEPT = 0.8  # share of the mask that passes the flow check where the scale is good
+SOUND_RATIO = 1.3  # and how far the median cell may then be from the size the network wants
+OTHER_SCALES = (0.5, 2.0)  # tried, as factors of the guess, where it is not sound
+DISTRUST = 0.15  # of these, in the unit of the score
+
+
+@dataclass(frozen=True)
+class Look:
+    """Cells found at a scale.
+
+    Attributes
+    ----------
+    scale : float
+        Network pixels a native pixel.
+    size_ratio : float
+        Median diameter found over the diameter that the network wants; NaN without cells.
+    kept : float
+        Share of the mask that passes the flow check, 0 to 1. It falls where cells are taken
+        apart or merged, as they are far from the right scale.
+    """
+
+    scale: float
+    size_ratio: float
+    kept: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether no other scale needs to be looked at."""
+        return self.kept >= SOUND_KEPT and abs(float(np.log(self.size_ratio))) < np.log(SOUND_RATIO)
+
+    @property
+    def score(self) -> float:
+        """How well flows and size agree with the scale; the higher the better, 0 at best."""
+        if not (np.isfinite(self.size_ratio) and self.kept > 0):
+            return -np.inf
+        return float(np.log(self.kept)) - abs(float(np.log(self.size_ratio)))
+
+    def fit(self, limits: tuple[float, float]) -> float:
+        """Give the scale at which the cells would have the size wanted.
+
+        Parameters
+        ----------
+        limits : (float, float)
+            Smallest and largest scale.
+
+        Returns
+        -------
+        float
+            The same scale without cells. What was seen counts less the fewer flows agree.
+        """
+        if not np.isfinite(self.size_ratio):
+            return self.scale
+        return float(np.clip(self.scale * self.size_ratio**-self.kept, *limits))
+
+
+def best_look(guess: Look, others: Sequence[Look]) -> Look:
+    """Choose the look that agrees best with itself; others must be clearly better than a guess."""
+    best = max(others, key=lambda look: look.score, default=guess)
+    return best if best.score - DISTRUST > guess.score else guess
