@@ -9,6 +9,7 @@ import tifffile
 
 import eval.experts
 from eval.experts import Score, check_sizes, choose_records, format_table, main, tell_size
+from models.registry import EXPERTS
 from tests.fakes import DiscNetwork, scatter_discs
 from tests.training.folders import write_index
 from training.data import DataError, list_records
@@ -41,7 +42,7 @@ def loaded(monkeypatch, tmp_path):
     """Stand in for weights and experts; collects what was loaded."""
     weights, names = tmp_path / "weights", []
     weights.mkdir()
-    for expert in eval.experts.EXPERTS:
+    for expert in EXPERTS:
         (weights / f"{expert}.safetensors").write_bytes(expert.encode())
 
     def load(expert, device, folder):

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from models.segmenter import Segmenter
 from models.torch_runtime import TorchRuntime, half_type
 from models.unet_vgg16 import build_unet
 
-NETWORKS = {
+NETWORKS: dict[str, tuple[Callable[..., torch.nn.Module], Callable[..., Segmenter]]] = {
     "cpnet": (build_cpnet, cellpose_expert.build_expert),
     "unet": (build_unet, unet_expert.build_expert),
     "cdnet": (build_cdnet, cdnet_expert.build_expert),
