@@ -106,9 +106,8 @@ def test_the_common_start_varies_what_unseen_sources_vary():
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"cellpose_base", "cellpose_fluorescence"}))
 def test_the_recipes_of_the_paper_leave_the_wide_effects_off(name):
-    colour, geometry = RECIPES[name].colour, RECIPES[name].geometry
+    colour = RECIPES[name].colour
     assert not any((colour.dropout, colour.stain, colour.shot, colour.jpeg, colour.bits))
-    assert (geometry.wide_share, geometry.mosaic_zoom) == (0, 1)
 
 
 @pytest.mark.parametrize(

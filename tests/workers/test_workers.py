@@ -15,9 +15,11 @@ from workers import cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 60
+# what runs in the background of a shell ignores interrupts, and so would its children
 INTERRUPTED_RUN = """
-import sys
+import signal
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import predict
     from tests.workers.fakes import build_job
     raise SystemExit(predict.main(build_job=build_job))
