@@ -124,6 +124,27 @@ def measure_samples(records: Iterable[Record]) -> list[Sample]:
     return samples
 
 
+def fit_modalities(samples: Sequence[Sample], settings: FitSettings) -> NamedFit:
+    """Fit the first K-Means and name its centres.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Labelled and unlabelled images.
+    settings : FitSettings
+
+    Returns
+    -------
+    NamedFit
+
+    Raises
+    ------
+    training.data.DataError
+        If no image with a known modality is given.
+    """
+    return _fit(samples, "hsv", "modality", MODALITIES, settings)
+
+
 def fit_router(
     samples: Sequence[Sample], settings: FitSettings | None = None
 ) -> tuple[Router, dict[str, Any]]:
@@ -152,7 +173,7 @@ def fit_router(
     settings = settings or FitSettings()
     if not samples:
         raise DataError("no images to fit the router on")
-    first = _fit(samples, "hsv", "modality", MODALITIES, settings)
+    first = fit_modalities(samples, settings)
     bright = [s for s in samples if next(iter(first.clusters.distances(s.hsv))) == "brightfield"]
     if not bright:
         raise DataError("no brightfield images to fit the router on")
