@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.baseline import Change, compare_reports, name_baseline
-from bench.execution import ROOT
+from bench.execution import BUILD
 from bench.machine import describe_machine
 from bench.picture import draw_report
 from bench.rows import Report, ReportError, read_report, write_report
@@ -27,7 +27,6 @@ from synthetic import KINDS
 
 logger = logging.getLogger("bench")
 
-BUILD = ROOT / "build" / "bench"
 EXIT_FINE, EXIT_WORSE, EXIT_USAGE = 0, 1, 2
 QUICK_REPEATS = 1
 BY_MACHINE = Path("by-machine")  # an option without its file: the one that bears the machine's name

@@ -93,16 +93,20 @@ def read_choice(said: str) -> tuple[str, float]:
     return expert[1], float(scales[-1])
 
 
-def compare_systems(setting: Setting, repeats: int, n_threads: int | None) -> dict[str, Any]:
+def compare_systems(
+    setting: Setting, repeats: int, n_threads: int | None, n_warm_up: int = 1
+) -> dict[str, Any]:
     """Run both systems in turn and compare seconds, memory and labels.
 
     Parameters
     ----------
     setting : Setting
     repeats : int
-        Of each system, after one run of each that is not counted.
+        Of each system. Before, ``predict.py`` runs once to tell its choice; that does not count.
     n_threads : int or None
         Limit of OpenMP's threads.
+    n_warm_up : int
+        Runs of each system that are not counted.
 
     Returns
     -------
@@ -123,12 +127,12 @@ def compare_systems(setting: Setting, repeats: int, n_threads: int | None) -> di
         "stock": setting.stock_command(weights, NET_DIAMETER_PX / scale),
     }
     runs = []
-    for repeat in range(repeats + 1):
+    for repeat in range(n_warm_up + repeats):
         for name, command in commands.items():
             run, said = execute(name, command, n_threads)
             if run.exit_code:
                 raise BenchmarkError(f"{' '.join(command)} failed:\n{said}")
-            runs += [run] if repeat else []
+            runs += [run] if repeat >= n_warm_up else []
     medians = {name: median_of([run for run in runs if run.command == name]) for name in commands}
     stock, own = (
         tifffile.imread(next((setting.folder / name).glob("*.tif*"))).astype(np.int32)

@@ -15,6 +15,7 @@ from pathlib import Path
 from eval.usage import UsageSampler
 
 ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "bench"  # what git ignores: results, and the peer's environment
 PREDICT = ROOT / "predict.py"
 LAUNCHER = ROOT / "bench" / "launcher.py"
 PROFILE_LINE = re.compile(r"^PROFILE (\{.*\})$", re.MULTILINE)

@@ -1,9 +1,10 @@
-"""A run of the benchmarks as a picture: medians and ranges, one panel a unit.
+"""A run of the benchmarks as a picture: medians and ranges, one panel a unit and direction.
 
 One SVG file on its own, with the colours of a light and a dark screen inside; the marks and axes
 are those of the report on accuracy (:mod:`eval.report_svg`).
 """
 
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ UNITS: dict[Unit, str] = {
     "s": "seconds",
     "s / Mpx": "seconds a megapixel",
     "MiB": "memory, MiB",
-    "ratio": "ratio (more is better)",
+    "ratio": "ratio",
 }
 STYLE = """
 svg { font: 12px system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif; }
@@ -60,10 +61,11 @@ def draw_report(report: Report, changes: Sequence[Change]) -> str:
     for text in head:
         y += LINE_PX
         parts.append(words((16, y), text, "soft"))
-    for unit in UNITS:
-        of_unit = [change for change in changes if change.now.unit == unit]
-        if of_unit:
-            panel, y = _draw_panel(of_unit, unit, y + GAP_PX)
+    for unit, more in itertools.product(UNITS, (False, True)):
+        shown = [c for c in changes if (c.now.unit, c.now.more_is_better) == (unit, more)]
+        if shown:
+            label = f"{UNITS[unit]} ({'more' if more else 'less'} is better)"
+            panel, y = _draw_panel(shown, label, y + GAP_PX)
             parts.append(panel)
     for failure in report.failures:
         y += LINE_PX
@@ -85,15 +87,15 @@ def _explain(changes: Sequence[Change]) -> list[str]:
     return [f"{shown}; hollow diamonds: medians of the baseline" if with_baseline else shown]
 
 
-def _draw_panel(changes: Sequence[Change], unit: Unit, top: float) -> tuple[Node, float]:
-    """Draw the rows of one unit below each other; give where the panel ends, too."""
+def _draw_panel(changes: Sequence[Change], label: str, top: float) -> tuple[Node, float]:
+    """Draw rows of one unit below each other; give where the panel ends, too."""
     n = len(changes)
     names = [f"{change.now.bench}: {change.now.name}" for change in reversed(changes)]
     rows = Axis("", -0.5, n - 0.5, tuple(range(n)), name_tick=lambda i: names[int(i)])
     medians = [change.before.median for change in changes if change.before]
     ends = [end for change in changes for end in (change.now.low, change.now.high)]
     bottom = top + n * ROW_PX + BOTTOM_PX
-    frame = Frame(log_axis(UNITS[unit], [*ends, *medians]), rows, WIDTH, bottom, LEFT, RIGHT, top)
+    frame = Frame(log_axis(label, [*ends, *medians]), rows, WIDTH, bottom, LEFT, RIGHT, top)
     marks = [_draw_row(change, n - 1 - i, frame) for i, change in enumerate(changes)]
     return element("g", {}, frame.draw_axes(), *marks), bottom
 

@@ -4,6 +4,13 @@ A synthetic slide is labelled by ``predict.py`` in a process of its own. Around 
 network runs over windows of the same slide that are not empty; as many of them as the call computed
 are what the network alone would take. What keeps the ratio below 1 is thus the start, reading,
 the estimate of the scale, windows that blocks share and compute again, decoding and writing.
+
+With ``--peer`` stock Cellpose labels the slide instead of the bare network, in turn with
+``predict.py``, with the same weights and at the diameter that this chose.
+
+Memory should not grow with the slide: ``--memory-of FILE`` puts the peak beside that of an earlier
+run on another size. ``--size 40000 40000 --tissue 0.1`` is a large slide, most of it blank; it is
+written tile after tile.
 """
 
 import argparse
@@ -12,49 +19,42 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.baseline import compare_reports
-from bench.execution import BenchmarkError, Execution, execute_well, predict_command
+from bench.execution import BUILD, BenchmarkError, Execution, execute_well, predict_command
 from bench.machine import describe_machine
-from bench.rows import Report, Row, pair_ratios, write_report
+from bench.peer import prepare_peer
+from bench.programs import warm_up
+from bench.rows import Report, ReportError, Row, pair_ratios, read_report, write_report
+from bench.slide_files import KINDS, TISSUE, Kind, Slide, make_plain, make_pyramid
+from bench.slide_peer import compare_on_slide
+from bench.suite import Plan
 from bench.table import format_report
 from eval.run_file import name_commit, now_utc
+from imaging.image import ImageError
 from imaging.normalise import Normaliser, fit_normaliser
 from imaging.reading import open_image
 from models.registry import load_segmenter
-from synthetic.slides import SlideSettings, make_slide, write_slide
+from router.names import EXPERT_OF
 from tiling.cover import build_lattice
 from tiling.ground import find_ground
 from tiling.maps import TileNetwork
 from tiling.sampling import Float32, ScaledImage, build_geometry
 from tiling.settings import DEFAULT_BATCH_SIZE, GROUND_OF, SIDE_MULTIPLE
 
-MPX = 1e6
+SHAPE, FULL_SHAPE, QUICK_SHAPE = (2048, 3072), (8415, 10496), (512, 768)
 N_SAMPLED = DEFAULT_BATCH_SIZE  # windows that the bare network is timed on
 SCALE = re.compile(r": (\S+) network pixels a pixel$", re.MULTILINE)
 WINDOWS = re.compile(r": (\d+) of (\d+) windows computed$", re.MULTILINE)
 CELLS = re.compile(r", (\w+), (\d+) cells\b")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a slide shows, and what labels it."""
-
-    cells: str
-    modality: str
-    expert: str
-
-
-KINDS = {
-    "cellpose": Kind("phase", "phase", "cellpose_phase"),
-    "cdnet": Kind("fluorescence_rgb", "fluorescence", "cdnet_fluorescence"),
-    "unet": Kind("brightfield_small", "brightfield", "unet_brightfield"),
-}
+PEAK = ": peak memory"  # end of the name of its row
+CPNET_MODALITIES = tuple(m for m, expert in EXPERT_OF.items() if expert.startswith("cellpose_"))
+EXIT_FINE, EXIT_FAILED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,14 @@ class Sample:
         return (time.perf_counter() - began) / len(self.batch)
 
 
-def sample_windows(path: Path, kind: Kind, scale: float) -> Sample:
+def sample_windows(slide: Slide, said: Said) -> Sample:
     """Read windows that show more than empty ground, spread over a slide.
 
     Parameters
     ----------
-    path : Path
-        The slide.
-    kind : Kind
-    scale : float
-        Network pixels a pixel.
+    slide : Slide
+    said : Said
+        Of ``predict.py``: the expert, and the scale at which it saw the slide.
 
     Returns
     -------
@@ -137,12 +135,12 @@ def sample_windows(path: Path, kind: Kind, scale: float) -> Sample:
     BenchmarkError
         If every window is empty.
     """
-    network = load_segmenter(kind.expert, "cpu")
-    with open_image(path) as image:
+    network = load_segmenter(said.expert, "cpu")
+    with open_image(slide.path) as image:
         overview = image.overview()
         normaliser: Normaliser = fit_normaliser(overview, network.normalisation)
-        ground = find_ground(normaliser.apply(overview), GROUND_OF.get(kind.modality, "any"))
-        reader = ScaledImage(image, normaliser, build_geometry(image.shape[:2], scale))
+        ground = find_ground(normaliser.apply(overview), GROUND_OF.get(slide.kind.modality, "any"))
+        reader = ScaledImage(image, normaliser, build_geometry(image.shape[:2], said.scale))
         shape = reader.geometry.network
         lattice = build_lattice(shape, network.tile_px, network.halo_px, SIDE_MULTIPLE)
         tiles = lattice.tiles_over((0, 0, *shape))
@@ -154,27 +152,44 @@ def sample_windows(path: Path, kind: Kind, scale: float) -> Sample:
             if len(shown) == N_SAMPLED:
                 break
     if not shown:
-        raise BenchmarkError(f"{path.name}: all windows are empty")
+        raise BenchmarkError(f"{slide.path.name}: all windows are empty")
     batch = np.stack(shown)
     height, width = batch.shape[1:3]
     padding = ((0, 0), (0, -height % SIDE_MULTIPLE), (0, -width % SIDE_MULTIPLE), (0, 0))
     return Sample(network, np.pad(batch, padding, mode="reflect"))
 
 
-def measure_slide(
-    path: Path, kind: Kind, shape: tuple[int, int], n_repeats: int, options: Sequence[str] = ()
-) -> list[Row]:
+def measure_slides(plan: Plan) -> Iterator[Row]:
+    """Measure ``predict.py`` on a slide of moderate size of each kind, beside the bare network."""
+    shape = QUICK_SHAPE if plan.is_quick else SHAPE
+    for cells in plan.kinds:
+        slide = make_pyramid(plan.folder / cells, Kind(cells), shape)
+        warm_up(plan.folder, cells)
+        yield from measure_slide(slide, plan.n_repeats)
+
+
+def measure_peer(plan: Plan) -> Iterator[Row]:
+    """Measure ``predict.py`` and stock Cellpose in turn on a slide of each kind on CPnet."""
+    kinds = [Kind(cells) for cells in plan.kinds if Kind(cells).modality in CPNET_MODALITIES]
+    if not kinds:
+        wanted = " or ".join(CPNET_MODALITIES)
+        raise BenchmarkError(f"wanted a kind of {wanted}, got {', '.join(plan.kinds)}")
+    python = prepare_peer(plan.cache / "peer", plan.torch_index_url)
+    shape = QUICK_SHAPE if plan.is_quick else SHAPE
+    for kind in kinds:
+        slide = make_plain(plan.folder / kind.cells, kind, shape)
+        yield from compare_on_slide(slide, python, plan.n_repeats)
+
+
+def measure_slide(slide: Slide, n_repeats: int, options: Sequence[str] = ()) -> list[Row]:
     """Label a slide and time the bare network in turn.
 
     Parameters
     ----------
-    path : Path
-        The slide.
-    kind : Kind
-    shape : (Y, X) tuple of int
-        Its size.
+    slide : Slide
+        Its folder gets the labels.
     n_repeats : int
-        Calls of ``predict.py``.
+        Calls of ``predict.py``; at least 1.
     options : sequence of str
         More options of it.
 
@@ -185,11 +200,10 @@ def measure_slide(
     Raises
     ------
     BenchmarkError
-        If it is not labelled, or by another expert.
+        If it is not labelled, or by another expert than it should be.
     """
-    command = predict_command(
-        path, path.parent / "out", "-v", "--modality", kind.modality, *options
-    )
+    known = ("-v", "--modality", slide.kind.modality, *options)
+    command = predict_command(slide.path, slide.path.parent / "out", *known)
     runs: list[Execution] = []
     bare: list[float] = []
     said: Said | None = None
@@ -198,20 +212,22 @@ def measure_slide(
         before = [] if sample is None else [sample.time_window()]
         run, log = execute_well("slide", command)
         said = read_log(log)
-        if said.expert != kind.expert:
-            raise BenchmarkError(f"{path.name}: wanted {kind.expert}, it took {said.expert}")
+        if slide.kind.expert not in (None, said.expert):
+            raise BenchmarkError(
+                f"{slide.path.name}: wanted {slide.kind.expert}, it took {said.expert}"
+            )
         if sample is None:
-            sample = sample_windows(path, kind, said.scale)
+            sample = sample_windows(slide, said)
             sample.time_window()  # warms up
         runs.append(run)
         bare.append(statistics.mean([*before, sample.time_window()]) * said.n_computed)
     if said is None:
         raise BenchmarkError(f"wanted at least 1 repeat, got {n_repeats}")
-    return describe_runs(runs, bare, said, (kind, shape))
+    return describe_runs(runs, bare, said, slide)
 
 
 def describe_runs(
-    runs: Sequence[Execution], bare: Sequence[float], said: Said, what: tuple[Kind, tuple[int, int]]
+    runs: Sequence[Execution], bare: Sequence[float], said: Said, slide: Slide
 ) -> list[Row]:
     """Make the rows of a slide.
 
@@ -222,17 +238,14 @@ def describe_runs(
         Seconds of the bare network for the windows of each.
     said : Said
         By the last of them.
-    what : (Kind, (int, int))
-        The slide.
+    slide : Slide
 
     Returns
     -------
     list of Row
     """
-    kind, (height, width) = what
-    mpx = height * width / MPX
-    name = f"{height} x {width}, {kind.cells}, {kind.expert}"
-    n_empty = said.n_windows - said.n_computed
+    mpx, name = slide.mpx, f"{slide.name}, {said.expert}"
+    empty = ((said.n_windows - said.n_computed) / said.n_windows,)
     counts = f"{said.n_cells} cells, {said.n_computed} of {said.n_windows} windows computed"
     ratios = pair_ratios(bare, (run.real_s for run in runs))
     return [
@@ -240,45 +253,114 @@ def describe_runs(
         Row(f"{name}: CPU", "s / Mpx", tuple(run.cpu_s / mpx for run in runs)),
         Row(f"{name}: bare network", "s / Mpx", tuple(seconds / mpx for seconds in bare)),
         Row(f"{name}: bare network / whole call", "ratio", ratios, more_is_better=True),
-        Row(f"{name}: peak memory", "MiB", tuple(run.peak_mib for run in runs)),
-        Row(f"{name}: windows left out", "ratio", (n_empty / said.n_windows,)),
+        Row(f"{name}{PEAK}", "MiB", tuple(run.peak_mib for run in runs)),
+        Row(f"{name}: windows left out", "ratio", empty, more_is_better=True),
     ]
+
+
+def relate_memory(rows: Sequence[Row], earlier: Report) -> Row:
+    """Divide the peak memory of a slide by that of another one.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of :func:`measure_slide`.
+    earlier : Report
+        Of this program on another slide.
+
+    Returns
+    -------
+    Row
+        1 where memory does not depend on the size of the slide.
+
+    Raises
+    ------
+    ReportError
+        If there is no peak memory among the rows or in the report.
+    """
+    now, then = (
+        next((row for row in of if row.name.endswith(PEAK)), None) for of in (rows, earlier.rows)
+    )
+    if now is None or then is None:
+        raise ReportError(f"no row ends in {PEAK!r}: wanted two runs of python -m bench.slide")
+    other = then.name.removesuffix(PEAK)
+    ratios = tuple(value / then.median for value in now.values)
+    return Row(f"{now.name} / that of {other}", "ratio", ratios, note=f"{then.median:.0f} MiB then")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.slide", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.slide",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
-    add("--size", type=int, nargs=2, default=(8415, 10496), metavar=("Y", "X"), help="in pixels")
+    add("--size", type=int, nargs=2, default=FULL_SHAPE, metavar=("Y", "X"), help="in pixels")
     add("--kind", choices=sorted(KINDS), default="cellpose", help="of network (default: cellpose)")
-    add("--tissue", type=float, default=0.6, metavar="SHARE", help="of the slide (default: 0.6)")
+    add("--tissue", type=float, default=TISSUE, metavar="SHARE", help="of the slide (default: 0.6)")
     add("--repeats", type=int, default=1, metavar="N", help="calls (default: 1)")
     add("--folder", type=Path, metavar="FOLDER", help="for the slide (default: a temporary one)")
     add("--json", type=Path, metavar="FILE", help="write the figures here")
+    add("--compare", type=Path, metavar="FILE", help="mark what got worse than this earlier --json")
+    add("--memory-of", type=Path, metavar="FILE", help="earlier --json, of a slide of another size")
+    add("--peer", action="store_true", help="stock Cellpose instead of the bare network")
+    add("--cache", type=Path, default=BUILD, metavar="DIR", help="holds the peer's environment")
+    add("--torch-index-url", default="", metavar="URL", help="of PyTorch's CPU wheels, for it")
     add("options", nargs="*", help="of predict.py, after --; e.g. -- --max-memory 3")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write, report; 0 if the slide was labelled, else 1."""
-    args = build_parser().parse_args(arguments)
-    kind, shape = KINDS[args.kind], (args.size[0], args.size[1])
-    with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        path = Path(name) / "slide.ome.tiff"
-        mosaic = make_slide(kind.cells, shape, args.tissue)
-        write_slide(path, mosaic, "ome-tiff", SlideSettings(256, "zlib", 0.5))
-        machine = describe_machine()  # its load is that before the run
-        try:
-            rows = measure_slide(path, kind, shape, args.repeats, args.options)
-        except BenchmarkError as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
-    settings = {"kind": args.kind, "tissue": args.tissue, "options": args.options}
-    report = Report(now_utc(), name_commit(), machine, settings, tuple(rows))
+    """Measure, write, report; 0 if the slide was labelled and nothing got worse, else 1."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    _check(parser, args)
+    machine = describe_machine()  # its load is that before the run
+    try:
+        before, other = (_read(path) for path in (args.compare, args.memory_of))
+        rows = _measure(args)
+        rows += [relate_memory(rows, other)] if other else []
+    except (BenchmarkError, ImageError, ReportError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILED
+    settings = {name: getattr(args, name) for name in ("kind", "tissue", "peer", "options")}
+    bench = "slide_peer" if args.peer else "slide"  # as the suite names it
+    named = tuple(replace(row, bench=bench) for row in rows)
+    report = Report(now_utc(), name_commit(), machine, settings, named)
     if args.json:
         write_report(args.json, report)
-    sys.stdout.write(format_report(report, compare_reports(report, None), None))
-    return 0
+    changes = compare_reports(report, before)
+    sys.stdout.write(format_report(report, changes, before))
+    return EXIT_FAILED if any(change.verdict == "worse" for change in changes) else EXIT_FINE
+
+
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End the program where the command line does not make sense."""
+    if min(*args.size, args.repeats) < 1 or not 0 < args.tissue <= 1:
+        parser.error("wanted --size and --repeats of at least 1, --tissue above 0 and at most 1")
+    if args.peer and args.memory_of:
+        parser.error("--memory-of is of runs without --peer")
+    if args.peer and KINDS[args.kind].modality not in CPNET_MODALITIES:
+        parser.error("--peer compares Cellpose's network: it needs --kind cellpose")
+
+
+def _measure(args: argparse.Namespace) -> list[Row]:
+    """Write the slide into a temporary folder and measure what the command line asks for."""
+    kind, shape = KINDS[args.kind], (args.size[0], args.size[1])
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        if args.peer:
+            python = prepare_peer(args.cache.resolve() / "peer", args.torch_index_url)
+            slide = make_plain(Path(name), kind, shape, args.tissue)
+            return list(compare_on_slide(slide, python, args.repeats, args.options))
+        return measure_slide(
+            make_pyramid(Path(name), kind, shape, args.tissue), args.repeats, args.options
+        )
+
+
+def _read(path: Path | None) -> Report | None:
+    """Read a report, if one is named."""
+    return None if path is None else read_report(path)
 
 
 if __name__ == "__main__":

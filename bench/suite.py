@@ -29,7 +29,7 @@ class Plan:
     n_images : int
         Of the folder that is labelled in one call.
     kinds : tuple of str
-        Of the folder's and the large image, from :data:`synthetic.KINDS`.
+        Of the folder's and the large image and the slides, from :data:`synthetic.KINDS`.
     is_quick : bool
         Small work: shows that everything runs, not how fast.
     torch_index_url : str
@@ -160,6 +160,15 @@ BENCHES: Mapping[str, Bench] = {
     "whole": Bench(
         "one image of 2048 x 2048 in a fresh process",
         lazily("bench.programs:measure_whole"),
+    ),
+    "slide": Bench(
+        "a slide of 2048 x 3072 in a fresh process, against the bare network",
+        lazily("bench.slide:measure_slides"),
+    ),
+    "slide_peer": Bench(
+        "predict.py and stock Cellpose in turn on that slide, same weights and diameter",
+        lazily("bench.slide:measure_peer"),
+        needs_peer=True,
     ),
     "decoding": Bench(
         "maps of 2048 x 2048 with 5,000 cells to instances, against references",

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from bench.baseline import compare_reports
-from bench.picture import UNITS, draw_report
+from bench.picture import LEFT, UNITS, draw_report
 from bench.rows import Failure, Report, Row
 from tests.bench.test_baseline import MACHINE
 
@@ -40,6 +40,19 @@ def test_every_row_has_its_range_and_its_median():
 
 def test_a_unit_without_rows_has_no_panel():
     assert "memory, MiB" not in draw(report(ROWS[0]))
+
+
+def test_ratios_of_which_less_is_better_have_a_panel_of_their_own():
+    less = Row("own / stock", "ratio", (0.2, 0.21, 0.22), bench="slide_peer")
+    more = Row("F1", "ratio", (0.9, 0.91, 0.92), True, bench="slide_peer")
+    none = Row("windows left out", "ratio", (0.0,), True, bench="slide")
+    text = draw(report(more, less, none))
+    below_axes = [node.text for node in elements(text, "text", "label") if node.text]
+    assert below_axes == ["ratio (less is better)", "ratio (more is better)"]
+    left, *others = sorted(float(d.get("cx")) for d in elements(text, "circle", "s0"))
+    assert left == LEFT  # nothing at all lies at the axis of a logarithmic scale
+    assert len(others) == 2
+    assert min(others) > LEFT
 
 
 def test_the_baseline_is_drawn_beside_and_what_got_worse_is_said():

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import tifffile
+
+from bench.slide_files import KINDS, Kind, Slide, make_plain, make_pyramid
+from models.registry import SPECS
+from router.names import BRIGHTFIELD_EXPERTS
+from router.router import choose_expert
+from synthetic import KINDS as CELLS
+from synthetic import make_image
+
+SHAPE = (530, 700)  # four places, two of them blank
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_can_be_made_and_goes_to_its_expert(name):
+    kind = KINDS[name]
+    assert kind.cells in CELLS
+    assert kind.expert in SPECS
+    if kind.modality == "brightfield":  # K-Means chooses between them
+        assert kind.expert in BRIGHTFIELD_EXPERTS
+    else:
+        image = make_image(kind.cells, (256, 256), seed=0).image
+        assert choose_expert(kind.modality, np.atleast_3d(image)) == kind.expert
+
+
+@pytest.mark.parametrize("cells", ["phase", "fluorescence_rgb"])
+def test_both_files_hold_one_slide_and_the_plain_one_is_rgb(tmp_path, monkeypatch, cells):
+    for module in ("synthetic.slides", "bench.slide_files"):
+        monkeypatch.setattr(f"{module}.N_TILES", 2)
+    pyramid, plain = (
+        make(tmp_path / "new", Kind(cells), SHAPE) for make in (make_pyramid, make_plain)
+    )
+    with tifffile.TiffFile(plain.path) as file:
+        (page,) = file.pages
+        assert page.compression == tifffile.COMPRESSION.NONE
+        pixels = file.asarray()  # as stock Cellpose reads it
+    assert pixels.shape == (*SHAPE, 3)
+    assert pixels.dtype == np.uint8
+    scanned = tifffile.imread(pyramid.path)
+    np.testing.assert_array_equal(pixels, np.broadcast_to(np.atleast_3d(scanned), pixels.shape))
+    assert len(np.unique(pixels[:512, :512].reshape(-1, 3), axis=0)) > 20  # not blank throughout
+
+
+def test_a_slide_knows_its_size(tmp_path):
+    slide = Slide(tmp_path, Kind("dic"), (1000, 2500))
+    assert slide.mpx == 2.5
+    assert slide.name == "1000 x 2500, dic"
+    assert slide.kind.modality == "dic"
