@@ -9,16 +9,13 @@ from imaging.image import Pixels
 from imaging.overlay import write_overlay
 from imaging.reading import open_image
 from imaging.writing import output_name, write_labels
+from router.names import second_opinion
 from router.router import Route
 from stopwatch import Stopwatch
 from tiling.engine import SlideProgress, SlideResult, TilingSettings
 from tiling.expert import Keeping, Segmentation, apply_expert
 from tiling.maps import TileNetwork
 from tiling.settings import GROUND_OF
-
-FEW_CELLS = 10  # fewer make a wrong modality likely (the paper's section 2.3)
-GENERAL_EXPERT = "cellpose_general"
-MAY_ASK_GENERAL = ("cellpose_phase", "cellpose_dic")
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,14 @@ def process_image(path: Path, job: Job) -> ImageResult:
 
         expert = job.instead.get(route.expert, route.expert)
         found = run(expert)
-        if expert in MAY_ASK_GENERAL and found.n_cells < FEW_CELLS:
-            general = run(GENERAL_EXPERT)
-            if general.n_cells >= found.n_cells:
-                expert, found = GENERAL_EXPERT, general
+        second = second_opinion(expert, found.n_cells)
+        if second is not None and (other := run(second)).n_cells >= found.n_cells:
+            expert, found = second, other
         with job.watch.stage("writing"):
             write_labels(target, found.rows, found.n_cells)
             shutil.rmtree(blocks, ignore_errors=True)
             if job.overlays is not None:
                 overlay = (job.overlays / target.name).with_suffix(".png")
                 write_overlay(overlay, image, found.labels)
-    after = job.watch.seconds()
-    seconds = {stage: s - before[stage] for stage, s in after.items() if s > before[stage]}
-    counts = (found.n_cells, seconds, found.done)
+    counts = (found.n_cells, job.watch.since(before), found.done)
     return ImageResult(path.name, image.shape, route.modality, expert, *counts)

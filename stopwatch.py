@@ -52,6 +52,11 @@ class Stopwatch:
         self._switch(self._stage)
         return dict(self._seconds)
 
+    def since(self, before: dict[str, float]) -> dict[str, float]:
+        """Give the seconds of the stages that ran since :meth:`seconds` gave some."""
+        after = self.seconds()
+        return {stage: s - before[stage] for stage, s in after.items() if s > before[stage]}
+
     def _switch(self, name: str) -> str:
         """End the running stage and begin another; return the one that ran."""
         if name not in self._seconds:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.flows import decode_flows
-from models.looks import OTHER_SCALES, Look, best_look
+from models.flows import decode_and_check, decode_flows
+from models.looks import OTHER_SCALES, Look, best_look, is_near, measure_look
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
 from models.size_view import SIZE_VIEW_PX, resize_view
 from stopwatch import Stopwatch
@@ -18,6 +18,7 @@ NET_DIAMETER_PX = 30.0  # median cell diameter that the network is trained at (d
 WINDOWS = WindowSpec(tile_px=640, halo_px=64, object_px=256, n_maps=N_MAPS, normalisation="joint")
 DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
 N_ROUNDS = 3  # estimates from the style vector, each at the scale the last one gave
+SETTLED_STEP = 0.15  # the last one changed the scale by less: the cells seen there mend the rest
 SCALE_RANGE = (1 / 16, 4.0)  # cells of 480 px down to 7.5 px
 
 
@@ -68,7 +69,8 @@ class CellposeSegmenter(Segmenter):
     -----
     The scale brings the median cell to 30 px: the style vector gives a guess, repeated at its own
     scale; the cells found there mend it (Stringer et al. 2021, "size model"), and where they and
-    the flows contradict each other, half and twice that scale are looked at too.
+    the flows contradict each other, half and twice that scale are looked at too. A small image is
+    labelled at the guess, and the labels are its look (`tiling.trial.ScaleJudge`).
     """
 
     def __init__(
@@ -88,25 +90,15 @@ class CellposeSegmenter(Segmenter):
             (style,) = self.compute("style", resize_view(view, scale)[None])
             step = self.size.scale_step(style)
             scale = float(np.clip(scale * step, *SCALE_RANGE))
-            if abs(step - 1.0) < 0.05:
+            if abs(step - 1.0) < SETTLED_STEP:
                 break
         return scale
 
     def look(self, views: Sequence[FloatArray], scale: float) -> Look:
         """See what the cells in the middles of views are like at a scale."""
-        found = [self._look(view, scale) for view in views]
-        areas = np.concatenate([areas for areas, _, _ in found])
-        n_mask, n_kept = (sum(counts) for counts in zip(*(f[1:] for f in found), strict=True))
-        diameter_px = float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else np.nan
-        return Look(scale, diameter_px / NET_DIAMETER_PX, n_kept / max(n_mask, 1))
-
-    def _look(self, view: FloatArray, scale: float) -> tuple[LabelArray, int, int]:
-        """Measure the cells of one view: areas, pixels in all, and those that the check keeps."""
-        (maps,) = self.forward(resize_view(view, scale)[None])
-        labels = decode_flows(maps, self.runtime.device, max_flow_error=0.0)
-        areas = np.bincount(labels.ravel())[1:]
-        kept = decode_flows(maps, self.runtime.device)
-        return areas[areas > 0], int((labels > 0).sum()), int((kept > 0).sum())
+        maps = (self.forward(resize_view(view, scale)[None])[0] for view in views)
+        seen = [decode_and_check(of_view, self.runtime.device) for of_view in maps]
+        return measure_look(scale, seen, NET_DIAMETER_PX)
 
     def foreground(self, maps: FloatArray) -> FloatArray:
         """Give the cell logit (Y, X)."""
@@ -114,18 +106,52 @@ class CellposeSegmenter(Segmenter):
 
     def _choose_scale(self, views: Sequence[FloatArray]) -> float:
         """Choose a scale within 1/16 and 4: by the style vectors, then by the cells."""
-        if not views:
-            return 1.0
-        guesses = [self.style_scale(view) for view in views]
-        return self.refine_scale(views, float(np.exp(np.median(np.log(guesses)))))
+        return self.refine_scale(views, self.guess_scale(views)) if views else 1.0
+
+    def guess_scale(self, views: Sequence[FloatArray]) -> float:
+        """Guess the scale of an image from the style vectors of one or more views."""
+        with self.watch.stage("decoding"):
+            guesses = [self.style_scale(view) for view in views]
+            return float(np.exp(np.median(np.log(guesses))))
 
     def refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
         """Mend a guess by the cells seen at it, and beside it if need be."""
-        best = self.look(views, scale)
-        if not best.is_sound:
-            beside = [scale * factor for factor in OTHER_SCALES]
+        with self.watch.stage("decoding"):
+            return self._mend(views, self.look(views, scale))
+
+    def judge_scale(
+        self, views: Sequence[FloatArray], scale: float, maps: FloatArray
+    ) -> tuple[float, LabelArray]:
+        """Label a whole image, and mend the guess at which its maps were computed.
+
+        Parameters
+        ----------
+        views : sequence of (Y, X, 3) ndarray of float32
+            Normalised native crops of the image.
+        scale : float
+            The guess.
+        maps : (K, Y, X) ndarray of float32
+            Of the whole image at that scale.
+
+        Returns
+        -------
+        float
+            The scale to take; the guess itself if the one it is mended to is near.
+        (Y, X) ndarray of int32
+            What :meth:`decode` gives for the maps.
+        """
+        with self.watch.stage("decoding"):
+            seen = decode_and_check(maps, self.runtime.device)
+            mended = self._mend(views, measure_look(scale, [seen], NET_DIAMETER_PX))
+            return scale if is_near(mended, scale) else mended, seen.kept
+
+    def _mend(self, views: Sequence[FloatArray], guess: Look) -> float:
+        """Follow a look if it is sound, else the best of it and those at other scales."""
+        best = guess
+        if not guess.is_sound:
+            beside = [guess.scale * factor for factor in OTHER_SCALES]
             low, high = SCALE_RANGE
-            best = best_look(best, [self.look(views, s) for s in beside if low <= s <= high])
+            best = best_look(guess, [self.look(views, s) for s in beside if low <= s <= high])
         return best.fit(SCALE_RANGE)
 
     def _decode(self, maps: FloatArray) -> LabelArray:

@@ -5,6 +5,7 @@ in :mod:`models.flow_targets`.
 """
 
 import importlib
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from models.flow_targets import encode_flows, find_centres, flow_errors
 from models.instances import clean_instances, number_ids, renumber
 
 __all__ = [
+    "CheckedInstances",
     "clean_instances",
+    "decode_and_check",
     "decode_flows",
     "encode_flows",
     "find_centres",
@@ -33,6 +36,20 @@ GROW_STEPS = 5  # by one pixel each: end points there still belong to a seed (Ce
 GROW_MIN_HITS = 2  # end points a pixel needs to count around a seed (Cellpose)
 MIN_AREA_PX = 15  # smaller instances are noise (Cellpose's min_size)
 MAX_FLOW_ERROR = 0.4  # mean squared difference of flows (Cellpose's flow_threshold)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedInstances:
+    """Instances before and after the flow check.
+
+    Attributes
+    ----------
+    found, kept : (Y, X) ndarray or tensor of int32
+        All instances, and those that pass; ids 1..N without gaps in each.
+    """
+
+    found: Array
+    kept: Array
 
 
 def follow_flows(flow_yx: Array, inside: Array) -> Array:
@@ -100,19 +117,50 @@ def decode_flows(maps: Array, device: str = "cpu", max_flow_error: float = MAX_F
     End points pile up at the centres of cells; their local maxima are seeds, and a pixel
     belongs to the seed near which it ends (Stringer et al. 2021, Methods).
     """
-    if isinstance(maps, np.ndarray) and device != "cpu":
-        torch = importlib.import_module("torch")
-        labels = decode_flows(torch.from_numpy(maps).to(device), device, max_flow_error)
-        return labels.cpu().numpy()
+    return _come_back(_decode(_send(maps, device), max_flow_error).kept, maps)
+
+
+def decode_and_check(maps: Array, device: str = "cpu") -> CheckedInstances:
+    """Turn Cellpose's raw maps into instances; tell what the flow check drops.
+
+    Parameters
+    ----------
+    maps, device
+        As for :func:`decode_flows`.
+
+    Returns
+    -------
+    CheckedInstances
+        What :func:`decode_flows` gives without and with its check, for the time of one.
+    """
+    both = _decode(_send(maps, device), MAX_FLOW_ERROR)
+    return CheckedInstances(_come_back(both.found, maps), _come_back(both.kept, maps))
+
+
+def _send(maps: Array, device: str) -> Array:
+    """Make a tensor of an ndarray that another device is to decode."""
+    if not isinstance(maps, np.ndarray) or device == "cpu":
+        return maps
+    return importlib.import_module("torch").from_numpy(maps).to(device)
+
+
+def _come_back(labels: Array, maps: Array) -> Array:
+    """Make labels an ndarray if the maps were one."""
+    was_sent = isinstance(maps, np.ndarray) and not isinstance(labels, np.ndarray)
+    return labels.cpu().numpy() if was_sent else labels
+
+
+def _decode(maps: Array, max_flow_error: float) -> CheckedInstances:
+    """Find instances and check them, where the maps lie."""
     arrays = arrays_for(maps)
     inside = maps[2] > 0
-    labels = _gather(arrays, follow_flows(maps[:2] / FLOW_GAIN, inside), inside)
-    labels = clean_instances(labels, MIN_AREA_PX)
-    if max_flow_error > 0:
-        kept = flow_errors(labels, maps[:2] / FLOW_GAIN) <= max_flow_error
-        kept[0] = False
-        labels = number_ids(arrays, kept)[labels]
-    return labels
+    found = _gather(arrays, follow_flows(maps[:2] / FLOW_GAIN, inside), inside)
+    found = clean_instances(found, MIN_AREA_PX)
+    if max_flow_error <= 0:
+        return CheckedInstances(found, found)
+    passes = flow_errors(found, maps[:2] / FLOW_GAIN) <= max_flow_error
+    passes[0] = False
+    return CheckedInstances(found, number_ids(arrays, passes)[found])
 
 
 def _gather(arrays: Arrays, reached: Array, inside: Array) -> Array:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.flows import CheckedInstances
+
 SOUND_KEPT = 0.8  # share of the mask that passes the flow check where the scale is good
 SOUND_RATIO = 1.3  # and how far the median cell may then be from the size the network wants
+NEAR_RATIO = 1.15  # cells found at a scale so near to the one wanted are as good as those at it
 OTHER_SCALES = (0.5, 2.0)  # tried, as factors of the guess, where it is not sound
 DISTRUST = 0.15  # of these, in the unit of the score
 
@@ -58,6 +61,34 @@ class Look:
         if not np.isfinite(self.size_ratio):
             return self.scale
         return float(np.clip(self.scale * self.size_ratio**-self.kept, *limits))
+
+
+def measure_look(scale: float, seen: Sequence[CheckedInstances], wanted_px: float) -> Look:
+    """Measure cells found at a scale.
+
+    Parameters
+    ----------
+    scale : float
+        Network pixels a native pixel.
+    seen : sequence of CheckedInstances
+        Of one or more views.
+    wanted_px : float
+        Diameter that the network wants, in network pixels.
+
+    Returns
+    -------
+    Look
+    """
+    areas = np.concatenate([np.bincount(view.found.ravel())[1:] for view in seen])
+    areas = areas[areas > 0]
+    n_kept = sum(int(np.count_nonzero(view.kept)) for view in seen)
+    diameter_px = float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else np.nan
+    return Look(scale, diameter_px / wanted_px, n_kept / max(int(areas.sum()), 1))
+
+
+def is_near(scale: float, other: float) -> bool:
+    """Tell whether a network sees the same at two scales, as far as it matters."""
+    return abs(float(np.log(scale / other))) < np.log(NEAR_RATIO)
 
 
 def best_look(guess: Look, others: Sequence[Look]) -> Look:

@@ -54,6 +54,16 @@ def test_a_running_stage_is_counted_until_now(clock):
     assert watch.seconds()["weights"] == 4
 
 
+def test_only_stages_that_ran_since_are_given(clock):
+    watch = Stopwatch()
+    with watch.stage("weights"):
+        clock(3)
+    before = watch.seconds()
+    with watch.stage("network"):
+        clock(5)
+    assert watch.since(before) == {"network": 5}
+
+
 def test_an_error_ends_its_stage(clock):
     watch = Stopwatch()
 

@@ -53,6 +53,12 @@ class SlideJob:
     settings: TilingSettings
     ground: Ground | None = None
 
+    @property
+    def is_one_window(self) -> bool:
+        """Whether the network sees the whole image at once."""
+        tile_px = self.settings.tile_px or self.network.tile_px
+        return len(self.plan) == 1 and max(self.plan.shape) <= tile_px
+
     def open_maps(self) -> MapSource:
         """Open a source of the maps that several blocks may read from."""
         return MapSource(self.reader, self.network, self.settings, self.ground, self.plan.next_use)
@@ -141,6 +147,28 @@ def run_block(job: SlideJob, index: int, maps: MapSource | None = None) -> Block
     counts = maps.count_windows(job.plan.core(index))
     decoded = _decode_region(job, index, GROWTHS[0], region_maps)
     return _finish(job, index, maps, decoded, counts)
+
+
+def pack_one_window(job: SlideJob, maps: Float32, labels: npt.NDArray[np.int32]) -> BlockResult:
+    """Make the result of the only block of an image that is one window of the network.
+
+    Parameters
+    ----------
+    job : SlideJob
+        With `is_one_window`.
+    maps : (K, Y, X) ndarray of float32
+        Of the whole image.
+    labels : (Y, X) ndarray of int32
+        What the network decodes from them.
+
+    Returns
+    -------
+    BlockResult
+        What `run_block` gives.
+    """
+    region = job.plan.region(0)
+    owned = find_owned(labels, region, job.plan.core(0), job.plan.shape)
+    return pack_result(labels, _foreground(job, maps), region, owned, (1, 0))
 
 
 def run_blocks(job: SlideJob, indices: Iterable[int]) -> Iterator[tuple[int, BlockResult]]:
@@ -242,6 +270,14 @@ def _decode_region(job: SlideJob, index: int, growth: int, maps: Float32 | None)
             f"out of memory while decoding {maps.shape[1]} x {maps.shape[2]} pixels; "
             "make blocks smaller with --max-memory, or use --device cpu"
         ) from error
-    owned = find_owned(labels, region, core, job.plan.shape)
-    refined = job.reader.geometry.shrinks
-    return _Decoded(region, labels, job.network.foreground(maps) if refined else None, owned)
+    return _Decoded(
+        region,
+        labels,
+        _foreground(job, maps),
+        find_owned(labels, region, core, job.plan.shape),
+    )
+
+
+def _foreground(job: SlideJob, maps: Float32) -> Float32 | None:
+    """Give the foreground (Y, X) of maps where outlines are refined, else None."""
+    return job.network.foreground(maps) if job.reader.geometry.shrinks else None

@@ -16,6 +16,7 @@ from tiling.engine import SlideProgress, SlideResult, TilingSettings, segment
 from tiling.maps import TileNetwork
 from tiling.memory import fit_memory
 from tiling.raster import StreamedLabels, new_raster
+from tiling.trial import Start, start_image
 from tiling.views import representative_views
 
 if TYPE_CHECKING:
@@ -113,13 +114,12 @@ def apply_expert(
     normaliser = fit_normaliser(overview, network.normalisation)
     work = _Work(network, image, overview, normaliser, settings, report)
     store = work.open_store(keeping) if keeping and keeping.folder.is_dir() else None
-    scale = (store.scale if store else None) or network.choose_scale(work.views())
-    job, labels = work.plan(scale), new_raster(image.shape[:2], folder)
-    store = (store or work.open_store(keeping)) if len(job.plan) > FEW_BLOCKS else None
+    start, labels = work.start(store.scale if store else None), new_raster(image.shape[:2], folder)
+    store = (store or work.open_store(keeping)) if len(start.job.plan) > FEW_BLOCKS else None
     if store is not None and store.scale is None:
-        store.begin(scale)
-    done = segment(job, labels, store, report)
-    logger.debug("%s: %.3g network pixels a pixel", image.path.name, scale)
+        store.begin(start.scale)
+    done = segment(start.job, labels, store, report, start.run)
+    logger.debug("%s: %.3g network pixels a pixel", image.path.name, start.scale)
     computed = done.n_windows - done.n_empty, done.n_windows
     logger.debug("%s: %d of %d windows computed", image.path.name, *computed)
     if done.n_stored:
@@ -155,9 +155,12 @@ class _Work:
         facts = describe_inputs(self.image, self.normaliser, self.network, self.settings)
         return FolderStore(keeping.folder, digest_key(facts | {"expert": keeping.expert}))
 
-    def views(self) -> list[npt.NDArray[np.float32]]:
-        """Read what the scale is chosen by."""
-        return representative_views(self.image, self.overview, self.normaliser)
+    def start(self, scale: float | None) -> Start:
+        """Plan the image at a scale, or at the one that the network chooses."""
+        if scale is not None:
+            return Start(scale, self.plan(scale))
+        views = representative_views(self.image, self.overview, self.normaliser)
+        return start_image(self.network, views, self.plan)
 
 
 def describe_inputs(

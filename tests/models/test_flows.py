@@ -8,6 +8,7 @@ from bench.tissue import draw_tissue, render_flow_maps
 from eval.matching import match_instances
 from models.flows import (
     clean_instances,
+    decode_and_check,
     decode_flows,
     encode_flows,
     find_centres,
@@ -166,6 +167,19 @@ def test_an_array_decoded_on_another_device_comes_back_as_an_array():
     found = decode_flows(maps, device="cpu:0")  # a device of torch's, as "cuda" is
     assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(found, decode_flows(maps))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_one_decoding_gives_what_the_check_is_given_and_what_it_keeps(device):
+    labels = draw_discs((60, 120), [(30, 30, 14), (30, 88, 14)])
+    maps = perfect_maps(labels)
+    # the right cell's flow winds inwards: its pixels meet at the centre, yet not on a cell's flow
+    turn = np.array([[0.5, -0.87], [0.87, 0.5]], np.float32)
+    maps[:2, labels == 2] = turn @ maps[:2, labels == 2]
+    both = decode_and_check(maps, device)
+    assert (both.found.max(), both.kept.max()) == (2, 1)
+    np.testing.assert_array_equal(both.found, decode_flows(maps, max_flow_error=0.0))
+    np.testing.assert_array_equal(both.kept, decode_flows(maps))
 
 
 def test_tensors_have_the_flow_errors_of_arrays():

@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from eval.leave_one_out import GivenScale
 from models.cellpose_expert import (
     NET_DIAMETER_PX,
     SCALE_RANGE,
@@ -9,9 +12,12 @@ from models.cellpose_expert import (
     SizeModel,
 )
 from models.flows import encode_flows
-from models.looks import Look, best_look
+from models.looks import NEAR_RATIO, Look, best_look
 from models.size_view import resize_view
 from tests.cells import draw_discs
+from tests.fakes import array_image
+from tiling.expert import apply_expert
+from tiling.settings import TilingSettings
 
 SHAPES = [(1, 1), (5, 900), (40, 64), (97, 61), (384, 385), (1024, 700)]
 FACTORS = [1 / 16, 0.3, 1.0, 2.7, 4.0]
@@ -121,6 +127,14 @@ def test_a_style_that_is_content_is_asked_once():
     assert segmenter.discs.n_styles == 1
 
 
+@pytest.mark.parametrize(("ratio", "n_styles"), [(1.12, 1), (1 / 1.12, 1), (1.25, 3), (0.8, 3)])
+def test_a_style_is_asked_again_only_where_it_changes_the_scale_much(ratio, n_styles):
+    segmenter = DiscSegmenter(log_ratio=np.log(ratio))
+    scale = segmenter.style_scale(np.zeros((200, 200, 3), np.float32))
+    assert segmenter.discs.n_styles == n_styles
+    assert scale == pytest.approx(ratio**-n_styles)
+
+
 def test_a_large_view_is_first_seen_whole():
     segmenter = DiscSegmenter(log_ratio=0.0)
     assert segmenter.style_scale(np.zeros((768, 100, 3), np.float32)) == 0.5
@@ -174,6 +188,57 @@ def test_where_cells_are_off_half_and_twice_the_scale_are_looked_at():
     scale = segmenter.refine_scale([disc_view(26)], 1.0)
     assert segmenter.discs.n_maps == 3
     assert scale == pytest.approx(NET_DIAMETER_PX / 52, rel=0.05)
+
+
+def judge(radius, scale):
+    """Judge a scale by the maps of a whole image; give the answer and what it took."""
+    segmenter = DiscSegmenter()
+    view = disc_view(radius)
+    side = round(len(view) * scale)
+    maps = segmenter.forward(resize_view(view, scale)[None])[0][:, :side, :side]
+    chosen, labels = segmenter.judge_scale([view], scale, maps)
+    np.testing.assert_array_equal(labels, segmenter.decode(maps))
+    assert labels.max() == 9
+    return chosen, segmenter.discs.n_maps - 1
+
+
+@pytest.mark.parametrize("scale", [0.95, 1.0, 1.06])
+def test_a_scale_near_the_one_that_its_cells_ask_for_is_kept(scale):
+    assert judge(15, scale) == (scale, 0)
+
+
+def test_cells_further_off_mend_the_scale_and_still_ask_for_no_other_look():
+    chosen, n_looks = judge(15, 1.2)
+    assert chosen == pytest.approx(1.0, rel=0.05)
+    assert chosen < 1.2 / NEAR_RATIO
+    assert n_looks == 0
+
+
+def test_where_the_cells_of_a_whole_image_are_far_off_other_scales_are_looked_at():
+    chosen, n_looks = judge(26, 1.0)
+    assert chosen == pytest.approx(NET_DIAMETER_PX / 52, rel=0.05)
+    assert n_looks == 2
+
+
+def label_discs(segmenter, radius, folder):
+    """Segment an image of nine discs as `predict.py` does."""
+    image = array_image(disc_view(radius)[:, :, :1])
+    return apply_expert(segmenter, image, image.overview(), folder, TilingSettings()).labels
+
+
+def test_a_small_image_is_seen_once_if_the_guess_was_good(tmp_path):
+    segmenter = DiscSegmenter(log_ratio=np.log(1 / 1.05))  # 1.05 is guessed, 1 would be right
+    labels = label_discs(segmenter, 15, tmp_path)
+    assert (segmenter.discs.n_styles, segmenter.discs.n_maps) == (1, 1)
+    given: Any = GivenScale(DiscSegmenter(), 1.05)
+    np.testing.assert_array_equal(labels, label_discs(given, 15, tmp_path))
+
+
+def test_a_small_image_is_seen_at_other_scales_if_the_guess_was_bad(tmp_path):
+    segmenter = DiscSegmenter(log_ratio=0.0)  # content with the scale of 1 that is twice too large
+    labels = label_discs(segmenter, 30, tmp_path)
+    assert segmenter.discs.n_maps == 4  # at 1, beside it, and where it was mended to
+    assert labels.max() == 9
 
 
 GUESS = Look(1.0, 0.8, 0.6)
