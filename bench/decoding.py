@@ -32,7 +32,7 @@ from bench.tissue import draw_tissue, render_class_maps, render_flow_maps
 from eval.matching import match_instances
 from eval.run_file import name_commit, now_utc
 from models.cdnet_decoding import decode_cdnet
-from models.flows import MAX_FLOW_ERROR, decode_flows
+from models.flows import MAX_FLOW_ERROR, FlowThresholds, decode_flows
 from models.mask_classes import decode_mask
 
 FloatArray = NDArray[np.float32]
@@ -78,7 +78,7 @@ CONTESTS = {
     ),
     "cellpose_unchecked": Contest(
         "flows",
-        partial(decode_flows, max_flow_error=0.0),
+        partial(decode_flows, thresholds=FlowThresholds(flow_error=0.0)),
         partial(compute_stock_masks, max_flow_error=0.0),
     ),
     "cdnet": Contest("classes", decode_cdnet, decode_cdnet_plainly),

@@ -9,7 +9,6 @@ import itertools
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ from eval.experts import choose_records
 from eval.leave_one_out import score_image
 from imaging.reading import ImageError
 from manifest import WEIGHTS_DIR, WeightsError
-from models.flows import decode_flows
+from models.flows import FlowThresholds, decode_flows
 from models.registry import EXPERTS, load_segmenter, resolve_device
 from models.segmenter import FloatArray, LabelArray, Segmenter
 from router.names import MODALITIES
@@ -29,22 +28,6 @@ from training.data import DataError, Record, list_records, read_labels
 logger = logging.getLogger(__name__)
 
 CELLPOSE = tuple(expert for expert in EXPERTS if expert.startswith("cellpose"))
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What decides which pixels and which instances are cells.
-
-    Attributes
-    ----------
-    cell_logit : float
-        Pixels whose cell logit is above it follow the flow.
-    flow_error : float
-        Instances whose flow differs more are dropped; 0 keeps all.
-    """
-
-    cell_logit: float
-    flow_error: float
 
 
 class Replay:
@@ -66,9 +49,9 @@ class Replay:
         self._scale: float | None = None
         self._answers: list[FloatArray] = []
         self._n_asked = 0
-        self._thresholds = Thresholds(0.0, 0.0)
+        self._thresholds = FlowThresholds()
 
-    def rewind(self, thresholds: Thresholds) -> None:
+    def rewind(self, thresholds: FlowThresholds) -> None:
         """Begin the image again, with other thresholds."""
         self._thresholds, self._n_asked = thresholds, 0
 
@@ -87,10 +70,7 @@ class Replay:
 
     def decode(self, maps: FloatArray) -> LabelArray:
         """Turn maps (3, Y, X) into labels by the thresholds of this round."""
-        shifted = maps.copy()
-        shifted[2] -= self._thresholds.cell_logit
-        device = self._network.runtime.device
-        labels: LabelArray = decode_flows(shifted, device, self._thresholds.flow_error)
+        labels: LabelArray = decode_flows(maps, self._network.runtime.device, self._thresholds)
         return labels
 
     def __getattr__(self, name: str) -> Any:
@@ -98,7 +78,7 @@ class Replay:
 
 
 def score_thresholds(
-    network: Segmenter, records: Sequence[Record], choices: Sequence[Thresholds]
+    network: Segmenter, records: Sequence[Record], choices: Sequence[FlowThresholds]
 ) -> np.ndarray:
     """Score validation images with each pair of thresholds.
 
@@ -108,7 +88,7 @@ def score_thresholds(
         A Cellpose expert.
     records : sequence of Record
         With label files.
-    choices : sequence of Thresholds
+    choices : sequence of FlowThresholds
 
     Returns
     -------
@@ -131,7 +111,9 @@ def score_thresholds(
     return f1
 
 
-def format_table(f1: np.ndarray, records: Sequence[Record], choices: Sequence[Thresholds]) -> str:
+def format_table(
+    f1: np.ndarray, records: Sequence[Record], choices: Sequence[FlowThresholds]
+) -> str:
     """Write the mean over images and over data sets (each counts once) as a Markdown table."""
     lines = ["| cell logit | flow error | mean F1 | mean of data sets |", "|---|---|---|---|"]
     names = np.array([record.dataset for record in records])
@@ -162,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.images < 1:
         parser.error(f"--images must be 1 or more, got {args.images}")
-    choices = [Thresholds(*pair) for pair in itertools.product(args.logits, args.errors)]
+    choices = [FlowThresholds(*pair) for pair in itertools.product(args.logits, args.errors)]
     try:
         records = choose_records(list_records(args.data), "validation", args.modality, args.images)
         for expert in args.experts:

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.flows import decode_and_check, decode_flows
+from models.flows import (
+    STOCK_THRESHOLDS,
+    CheckedInstances,
+    FlowThresholds,
+    decode_and_check,
+    decode_flows,
+)
 from models.looks import OTHER_SCALES, Look, best_look, is_near, measure_look
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
 from models.size_view import SIZE_VIEW_PX, resize_view
@@ -64,6 +70,8 @@ class CellposeSegmenter(Segmenter):
     watch : Stopwatch, optional
     windows : WindowSpec
         ``DYE_WINDOWS`` for an expert whose channels are separate dyes.
+    thresholds : FlowThresholds
+        What decides which pixels and instances are cells.
 
     Notes
     -----
@@ -79,9 +87,10 @@ class CellposeSegmenter(Segmenter):
         size: SizeModel,
         watch: Stopwatch | None = None,
         windows: WindowSpec = WINDOWS,
+        thresholds: FlowThresholds = STOCK_THRESHOLDS,
     ) -> None:
         super().__init__(runtime, windows, watch)
-        self.size = size
+        self.size, self.thresholds = size, thresholds
 
     def style_scale(self, view: FloatArray) -> float:
         """Estimate the scale of one view from its style vector alone."""
@@ -97,7 +106,7 @@ class CellposeSegmenter(Segmenter):
     def look(self, views: Sequence[FloatArray], scale: float) -> Look:
         """See what the cells in the middles of views are like at a scale."""
         maps = (self.forward(resize_view(view, scale)[None])[0] for view in views)
-        seen = [decode_and_check(of_view, self.runtime.device) for of_view in maps]
+        seen = [self._check(of_view) for of_view in maps]
         return measure_look(scale, seen, NET_DIAMETER_PX)
 
     def foreground(self, maps: FloatArray) -> FloatArray:
@@ -141,7 +150,7 @@ class CellposeSegmenter(Segmenter):
             What :meth:`decode` gives for the maps.
         """
         with self.watch.stage("decoding"):
-            seen = decode_and_check(maps, self.runtime.device)
+            seen = self._check(maps)
             mended = self._mend(views, measure_look(scale, [seen], NET_DIAMETER_PX))
             return scale if is_near(mended, scale) else mended, seen.kept
 
@@ -154,9 +163,13 @@ class CellposeSegmenter(Segmenter):
             best = best_look(guess, [self.look(views, s) for s in beside if low <= s <= high])
         return best.fit(SCALE_RANGE)
 
+    def _check(self, maps: FloatArray) -> CheckedInstances:
+        """Turn raw maps (3, Y, X) into instances and check them."""
+        return decode_and_check(maps, self.runtime.device, self.thresholds)
+
     def _decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps (3, Y, X) into labels."""
-        return decode_flows(maps, self.runtime.device)
+        return decode_flows(maps, self.runtime.device, self.thresholds)
 
 
 def build_expert(

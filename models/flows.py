@@ -15,6 +15,7 @@ from models.instances import clean_instances, number_ids, renumber
 
 __all__ = [
     "CheckedInstances",
+    "FlowThresholds",
     "clean_instances",
     "decode_and_check",
     "decode_flows",
@@ -38,6 +39,25 @@ MIN_AREA_PX = 15  # smaller instances are noise (Cellpose's min_size)
 MAX_FLOW_ERROR = 0.4  # mean squared difference of flows (Cellpose's flow_threshold)
 
 
+@dataclass(frozen=True)
+class FlowThresholds:
+    """What decides which pixels and which instances are cells; by default as Cellpose does.
+
+    Attributes
+    ----------
+    cell_logit : float
+        Pixels whose cell logit is above it follow the flow (Cellpose's cellprob_threshold).
+    flow_error : float
+        Instances whose own flow differs more from the predicted one are dropped; 0 keeps all.
+    """
+
+    cell_logit: float = 0.0
+    flow_error: float = MAX_FLOW_ERROR
+
+
+STOCK_THRESHOLDS = FlowThresholds()
+
+
 @dataclass(frozen=True, eq=False)
 class CheckedInstances:
     """Instances before and after the flow check.
@@ -46,10 +66,14 @@ class CheckedInstances:
     ----------
     found, kept : (Y, X) ndarray or tensor of int32
         All instances, and those that pass; ids 1..N without gaps in each.
+    sound : float
+        Share of the pixels of all instances that lie in those which Cellpose's own threshold
+        lets pass; 0 without instances.
     """
 
     found: Array
     kept: Array
+    sound: float
 
 
 def follow_flows(flow_yx: Array, inside: Array) -> Array:
@@ -92,7 +116,9 @@ def follow_flows(flow_yx: Array, inside: Array) -> Array:
     return end
 
 
-def decode_flows(maps: Array, device: str = "cpu", max_flow_error: float = MAX_FLOW_ERROR) -> Array:
+def decode_flows(
+    maps: Array, device: str = "cpu", thresholds: FlowThresholds = STOCK_THRESHOLDS
+) -> Array:
     """Turn Cellpose's raw maps into instances.
 
     Parameters
@@ -102,9 +128,7 @@ def decode_flows(maps: Array, device: str = "cpu", max_flow_error: float = MAX_F
         where it lies.
     device : str
         Where an ndarray is decoded: on the CPU without torch, on a CUDA device by it.
-    max_flow_error : float
-        Instances whose own flow differs more from the predicted one are dropped;
-        0 or less keeps all.
+    thresholds : FlowThresholds
 
     Returns
     -------
@@ -117,15 +141,21 @@ def decode_flows(maps: Array, device: str = "cpu", max_flow_error: float = MAX_F
     End points pile up at the centres of cells; their local maxima are seeds, and a pixel
     belongs to the seed near which it ends (Stringer et al. 2021, Methods).
     """
-    return _come_back(_decode(_send(maps, device), max_flow_error).kept, maps)
+    there = _send(maps, device)
+    found = _find(there, thresholds.cell_logit)
+    if thresholds.flow_error > 0:
+        found = _drop(found, _flow_errors(found, there), thresholds.flow_error)
+    return _come_back(found, maps)
 
 
-def decode_and_check(maps: Array, device: str = "cpu") -> CheckedInstances:
+def decode_and_check(
+    maps: Array, device: str = "cpu", thresholds: FlowThresholds = STOCK_THRESHOLDS
+) -> CheckedInstances:
     """Turn Cellpose's raw maps into instances; tell what the flow check drops.
 
     Parameters
     ----------
-    maps, device
+    maps, device, thresholds
         As for :func:`decode_flows`.
 
     Returns
@@ -133,8 +163,13 @@ def decode_and_check(maps: Array, device: str = "cpu") -> CheckedInstances:
     CheckedInstances
         What :func:`decode_flows` gives without and with its check, for the time of one.
     """
-    both = _decode(_send(maps, device), MAX_FLOW_ERROR)
-    return CheckedInstances(_come_back(both.found, maps), _come_back(both.kept, maps))
+    there = _send(maps, device)
+    found = _find(there, thresholds.cell_logit)
+    errors = _flow_errors(found, there)
+    kept = _drop(found, errors, thresholds.flow_error) if thresholds.flow_error > 0 else found
+    n_sound = int((_drop(found, errors, MAX_FLOW_ERROR) > 0).sum())
+    sound = n_sound / max(int((found > 0).sum()), 1)
+    return CheckedInstances(_come_back(found, maps), _come_back(kept, maps), sound)
 
 
 def _send(maps: Array, device: str) -> Array:
@@ -150,17 +185,24 @@ def _come_back(labels: Array, maps: Array) -> Array:
     return labels.cpu().numpy() if was_sent else labels
 
 
-def _decode(maps: Array, max_flow_error: float) -> CheckedInstances:
-    """Find instances and check them, where the maps lie."""
+def _find(maps: Array, cell_logit: float) -> Array:
+    """Find all instances (Y, X), where the maps lie."""
     arrays = arrays_for(maps)
-    inside = maps[2] > 0
+    inside = maps[2] > cell_logit
     found = _gather(arrays, follow_flows(maps[:2] / FLOW_GAIN, inside), inside)
-    found = clean_instances(found, MIN_AREA_PX)
-    if max_flow_error <= 0:
-        return CheckedInstances(found, found)
-    passes = flow_errors(found, maps[:2] / FLOW_GAIN) <= max_flow_error
+    return clean_instances(found, MIN_AREA_PX)
+
+
+def _flow_errors(found: Array, maps: Array) -> Array:
+    """Measure how far each instance's own flow (N + 1,) is from that of the maps."""
+    return flow_errors(found, maps[:2] / FLOW_GAIN)
+
+
+def _drop(found: Array, errors: Array, flow_error: float) -> Array:
+    """Keep the instances whose flow error is not above a threshold."""
+    passes = errors <= flow_error
     passes[0] = False
-    return CheckedInstances(found, number_ids(arrays, passes)[found])
+    return number_ids(arrays_for(found), passes)[found]
 
 
 def _gather(arrays: Arrays, reached: Array, inside: Array) -> Array:

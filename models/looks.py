@@ -79,11 +79,12 @@ def measure_look(scale: float, seen: Sequence[CheckedInstances], wanted_px: floa
     -------
     Look
     """
-    areas = np.concatenate([np.bincount(view.found.ravel())[1:] for view in seen])
+    of_view = [np.bincount(view.found.ravel())[1:] for view in seen]
+    n_sound = sum(view.sound * areas.sum() for view, areas in zip(seen, of_view, strict=True))
+    areas = np.concatenate(of_view)
     areas = areas[areas > 0]
-    n_kept = sum(int(np.count_nonzero(view.kept)) for view in seen)
     diameter_px = float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else np.nan
-    return Look(scale, diameter_px / wanted_px, n_kept / max(int(areas.sum()), 1))
+    return Look(scale, diameter_px / wanted_px, float(n_sound) / max(int(areas.sum()), 1))
 
 
 def is_near(scale: float, other: float) -> bool:

@@ -9,11 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.cpnet import build_cpnet
-from models.flows import decode_flows
+from models.flows import FlowThresholds, decode_flows
 from training.augment import Patch
 from training.loop import Batch
 from training.patch_task import PatchTask
 
+NO_CHECK = FlowThresholds(flow_error=0.0)
 FIELD_DIAMETER_PX = 36.0  # fields are kept a little larger than the network's 30 px
 
 
@@ -42,4 +43,4 @@ class CellposeTask(PatchTask):
 
     def decode(self, maps: np.ndarray) -> np.ndarray:
         """Decode raw maps at the true cell size, without dropping any instance."""
-        return decode_flows(maps, max_flow_error=0.0)
+        return decode_flows(maps, thresholds=NO_CHECK)

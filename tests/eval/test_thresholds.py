@@ -5,9 +5,10 @@ import tifffile
 from scipy import ndimage
 
 import eval.thresholds
-from eval.thresholds import Replay, Thresholds, main, score_thresholds
+from eval.thresholds import Replay, main, score_thresholds
 from models.cellpose_expert import NET_DIAMETER_PX, CellposeSegmenter, SizeModel
 from models.flow_targets import encode_flows
+from models.flows import FlowThresholds
 from tests.fakes import draw_discs
 from tests.training.folders import write_index
 from training.data import list_records
@@ -69,14 +70,14 @@ def data(tmp_path):
 
 def test_a_lower_threshold_finds_what_the_network_is_unsure_of(expert, data):
     records = list_records(data)[:1]
-    choices = [Thresholds(0.0, 0.4), Thresholds(-1.0, 0.4)]
+    choices = [FlowThresholds(0.0, 0.4), FlowThresholds(-1.0, 0.4)]
     strict, lax = score_thresholds(expert, records, choices)[0]
     assert strict == pytest.approx(2 * 2 / (2 * 2 + 1))
     assert lax == 1.0
 
 
 def test_each_image_goes_through_the_network_once(expert, data):
-    choices = [Thresholds(logit, 0.4) for logit in (-1.0, -0.5, 0.0)]
+    choices = [FlowThresholds(logit, 0.4) for logit in (-1.0, -0.5, 0.0)]
     score_thresholds(expert, list_records(data)[:2], choices)
     assert expert.runtime.n_calls == 2
 
@@ -85,7 +86,7 @@ def test_a_replay_answers_as_its_expert(expert):
     batch = np.zeros((1, 64, 64, 3), np.float32)
     batch[0] += draw_discs((64, 64), [(30, 30, 15)])[..., None]
     replay = Replay(expert)
-    replay.rewind(Thresholds(0.0, 0.4))
+    replay.rewind(FlowThresholds(0.0, 0.4))
     np.testing.assert_array_equal(replay.forward(batch), expert.forward(batch))
     (maps,) = expert.forward(batch)
     np.testing.assert_array_equal(replay.decode(maps), expert.decode(maps))
@@ -97,9 +98,9 @@ def test_flow_errors_above_the_threshold_drop_an_instance(expert):
     flows = encode_flows(labels)
     maps = np.concatenate([5 * 0.3 * flows, [np.where(labels, 1.0, -1.0)]]).astype(np.float32)
     replay = Replay(expert)
-    replay.rewind(Thresholds(0.0, 0.1))
+    replay.rewind(FlowThresholds(0.0, 0.1))
     assert replay.decode(maps).max() == 0
-    replay.rewind(Thresholds(0.0, 0.0))
+    replay.rewind(FlowThresholds(0.0, 0.0))
     assert replay.decode(maps).max() == 1
 
 

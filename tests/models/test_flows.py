@@ -7,6 +7,7 @@ from scipy import ndimage
 from bench.tissue import draw_tissue, render_flow_maps
 from eval.matching import match_instances
 from models.flows import (
+    FlowThresholds,
     clean_instances,
     decode_and_check,
     decode_flows,
@@ -132,7 +133,7 @@ def test_labels_are_cellposes_own(n_cells, noise, stretch, max_flow_error):
     expected = dynamics.resize_and_compute_masks(
         maps[:2], maps[2], flow_threshold=max_flow_error, max_size_fraction=1.0
     ).astype(np.int32)
-    found = decode_flows(maps, max_flow_error=max_flow_error)
+    found = decode_flows(maps, thresholds=FlowThresholds(flow_error=max_flow_error))
     assert found.max() == expected.max() > 0.8 * n_cells
     assert match_instances(expected, found, 0.9).f1 >= 0.995
 
@@ -155,8 +156,10 @@ def test_following_equals_two_hundred_single_steps():
 @pytest.mark.parametrize("max_flow_error", [0.0, 0.4])
 def test_tensors_give_the_labels_of_arrays(max_flow_error):
     maps = draw_maps((120, 150), n_cells=20, noise=0.2)
-    expected = decode_flows(maps, max_flow_error=max_flow_error)
-    found = decode_flows(torch.from_numpy(maps), max_flow_error=max_flow_error)
+    expected = decode_flows(maps, thresholds=FlowThresholds(flow_error=max_flow_error))
+    found = decode_flows(
+        torch.from_numpy(maps), thresholds=FlowThresholds(flow_error=max_flow_error)
+    )
     assert found.dtype == torch.int32
     assert expected.max() > 10
     np.testing.assert_array_equal(found.numpy(), expected)
@@ -178,13 +181,29 @@ def test_one_decoding_gives_what_the_check_is_given_and_what_it_keeps(device):
     maps[:2, labels == 2] = turn @ maps[:2, labels == 2]
     both = decode_and_check(maps, device)
     assert (both.found.max(), both.kept.max()) == (2, 1)
-    np.testing.assert_array_equal(both.found, decode_flows(maps, max_flow_error=0.0))
+    np.testing.assert_array_equal(
+        both.found, decode_flows(maps, thresholds=FlowThresholds(flow_error=0.0))
+    )
     np.testing.assert_array_equal(both.kept, decode_flows(maps))
+
+
+def test_thresholds_decide_what_is_found_and_kept_but_not_what_is_sound():
+    labels = draw_discs((60, 120), [(30, 30, 14), (30, 88, 14)])
+    maps = perfect_maps(labels)
+    maps[2, labels == 2] = -0.5
+    assert decode_flows(maps).max() == 1
+    assert decode_flows(maps, thresholds=FlowThresholds(cell_logit=-1.0)).max() == 2
+    maps[:2, labels == 1] *= 0.2  # an error of 0.64
+    lax, strict = (
+        decode_and_check(maps, thresholds=FlowThresholds(-1.0, error)) for error in (0.8, 0.4)
+    )
+    assert (lax.kept.max(), strict.kept.max()) == (2, 1)
+    assert lax.sound == strict.sound == pytest.approx(0.5, abs=0.01)
 
 
 def test_tensors_have_the_flow_errors_of_arrays():
     maps = draw_maps((120, 150), n_cells=20, noise=0.3, stretch=2.0)
-    labels = decode_flows(maps, max_flow_error=0.0)
+    labels = decode_flows(maps, thresholds=FlowThresholds(flow_error=0.0))
     expected = flow_errors(labels, maps[:2] / 5)
     found = flow_errors(torch.from_numpy(labels), torch.from_numpy(maps[:2]) / 5)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
@@ -229,7 +248,7 @@ def test_images_of_any_size_are_decoded(kind, shape, logit):
     y, x = np.indices(shape)
     middle = np.array(shape)[:, None, None] // 2
     maps[:2] = np.clip(5 * (middle - np.stack([y, x])), -5, 5)
-    labels = np.asarray(decode_flows(kind(maps), max_flow_error=0.0))
+    labels = np.asarray(decode_flows(kind(maps), thresholds=FlowThresholds(flow_error=0.0)))
     assert labels.shape == shape
     assert labels.dtype == np.int32
     is_found = logit > 0 and labels.size >= 15
