@@ -187,8 +187,8 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
     with watch.stage("imports"):  # not before there is an image: they bring NumPy and more
         from models import registry  # noqa: PLC0415
         from pipeline import Job  # noqa: PLC0415
-        from router.names import PAPER_TABLE  # noqa: PLC0415
-        from router.router import Route, choose_expert, load_router  # noqa: PLC0415
+        from router.names import EXPERT_OF, EXPERT_TABLES  # noqa: PLC0415
+        from router.router import Route, load_router  # noqa: PLC0415
 
         device, runtime = choose_runtime(options)
     router = functools.cache(lambda: load_router(options.weights))
@@ -196,8 +196,8 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
     def route(overview: "npt.NDArray[np.float32]") -> Route:
         if options.modality is None:
             return router().route(overview)
-        choose = router().expert_for if options.modality == "brightfield" else choose_expert
-        return Route(options.modality, choose(options.modality, overview), {})
+        expert = EXPERT_OF.get(options.modality) or router().expert_for(options.modality, overview)
+        return Route(options.modality, expert, {})
 
     def load(expert: str) -> "TileNetwork":
         network: TileNetwork = registry.load_segmenter(
@@ -212,7 +212,7 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
         options.overlays,
         choose_tiling(options),
         watch,
-        PAPER_TABLE if options.experts == "paper" else {},
+        EXPERT_TABLES[options.experts],
         level=options.level,
         mpp=options.mpp,
         identify=functools.partial(identify_expert, options.weights, f"{runtime} {device}"),

@@ -202,7 +202,8 @@ def measure_slide(slide: Slide, n_repeats: int, options: Sequence[str] = ()) -> 
     BenchmarkError
         If it is not labelled, or by another expert than it should be.
     """
-    known = ("-v", "--modality", slide.kind.modality, *options)
+    table = "best" if slide.kind.expert is None else "paper"  # which has every kind of network
+    known = ("-v", "--modality", slide.kind.modality, "--experts", table, *options)
     command = predict_command(slide.path, slide.path.parent / "out", *known)
     runs: list[Execution] = []
     bare: list[float] = []

@@ -10,12 +10,6 @@ HIGH_PERCENTILE = 99.0  # validation images, see ARCHITECTURE.md
 
 N_FEATURES = 6
 
-# Of two dyes in one image. On training images, channels of sets with nuclei and cells in different
-# colours correlate by up to 0.88, those of grey sets by 1.00.
-DYE_HIGH_PERCENTILE = 99.5
-MIN_DYE_SHARE = 0.15  # of the widest channel's range; less is bleed-through or noise
-SAME_DYE = 0.9
-
 
 def hsv_features(overview: NDArray[np.generic]) -> NDArray[np.float64]:
     """Measure mean and variance of hue, saturation and value [1]_.
@@ -40,31 +34,6 @@ def hsv_features(overview: NDArray[np.generic]) -> NDArray[np.float64]:
     .. [1] The paper, section 2.2.
     """
     return _mean_and_variance(_rgb_to_hsv(unit_rgb(overview)))
-
-
-def has_several_dyes(overview: NDArray[np.generic]) -> bool:
-    """Tell whether a fluorescence image shows separate dyes, such as nuclei beside whole cells.
-
-    Parameters
-    ----------
-    overview : (Y, X, C) ndarray of int or float, C in {1, 3}
-        The whole image, possibly reduced, in any unit.
-
-    Returns
-    -------
-    bool
-        Whether two channels that both hold a signal differ by more than a factor and an offset:
-        a grey image in false colours has one dye.
-    """
-    if overview.shape[2] == 1:
-        return False
-    pixels = overview.reshape(-1, overview.shape[2]).astype(np.float64)
-    low, high = np.percentile(pixels, (LOW_PERCENTILE, DYE_HIGH_PERCENTILE), axis=0)
-    has_signal = high - low >= MIN_DYE_SHARE * max(float((high - low).max()), 1e-12)
-    dyes = pixels[:, has_signal & (pixels.std(axis=0) > 0)]
-    if dyes.shape[1] < 2:
-        return False
-    return bool(np.corrcoef(dyes, rowvar=False).min() < SAME_DYE)
 
 
 def rgb_features(overview: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -8,12 +8,15 @@ EXPERT_OF = {
     "fluorescence": "cdnet_fluorescence",
 }
 
-SEVERAL_DYES_EXPERT = "cellpose_fluorescence"  # not of the paper
-
-# Experts that are not of the paper, and the paper's own for the same images: it stands in where
-# the paper's table is asked for.
-PAPER_TABLE = {SEVERAL_DYES_EXPERT: EXPERT_OF["fluorescence"]}
-EXPERT_TABLES = ("best", "paper")
+# Which expert stands in for one of the paper's: those that measured best on validation images
+# (eval/results/experts.md), or none.
+EXPERT_TABLES: dict[str, dict[str, str]] = {
+    "best": {
+        "unet_brightfield": "cellpose_brightfield",
+        "cdnet_fluorescence": "cellpose_fluorescence",
+    },
+    "paper": {},
+}
 
 FEW_CELLS = 10  # fewer make a wrong modality likely (the paper's section 2.3)
 GENERAL_EXPERT = "cellpose_general"

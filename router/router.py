@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifest import WEIGHTS_DIR, WeightsError, verified_bytes
-from router.features import N_FEATURES, has_several_dyes, hsv_features, rgb_features
-from router.names import BRIGHTFIELD_EXPERTS, EXPERT_OF, MODALITIES, SEVERAL_DYES_EXPERT
+from router.features import N_FEATURES, hsv_features, rgb_features
+from router.names import BRIGHTFIELD_EXPERTS, EXPERT_OF, MODALITIES
 
 __all__ = ["BRIGHTFIELD_EXPERTS", "EXPERT_OF", "MODALITIES"]  # passed on
 
@@ -106,26 +106,6 @@ class Clusters:
         return cls(mean, deviation, centres, names)
 
 
-def choose_expert(modality: str, overview: NDArray[np.generic]) -> str:
-    """Choose the expert of an image of any modality but brightfield, which asks K-Means.
-
-    Parameters
-    ----------
-    modality : str
-        One of :data:`EXPERT_OF`.
-    overview : (Y, X, C) ndarray of int or float, C in {1, 3}
-        The whole image, possibly reduced.
-
-    Returns
-    -------
-    str
-        CDNet knows nuclei and cells of one dye; whole cells beside their nuclei are Cellpose's.
-    """
-    if modality == "fluorescence" and has_several_dyes(overview):
-        return SEVERAL_DYES_EXPERT
-    return EXPERT_OF[modality]
-
-
 @dataclass(frozen=True, eq=False)
 class Router:
     """Two K-Means: modality from HSV, and for brightfield the size of the cells from RGB.
@@ -169,7 +149,7 @@ class Router:
         modality : str
             One of :data:`MODALITIES`.
         overview : (Y, X, C) ndarray of int or float, C in {1, 3}
-            The whole image, possibly reduced; read for brightfield and fluorescence only.
+            The whole image, possibly reduced; read for brightfield only.
 
         Returns
         -------
@@ -184,7 +164,7 @@ class Router:
         if modality not in MODALITIES:
             raise ValueError(f"unknown modality {modality!r}, known: {', '.join(MODALITIES)}")
         if modality != "brightfield":
-            return choose_expert(modality, overview)
+            return EXPERT_OF[modality]
         return next(iter(self.brightfield.distances(rgb_features(overview))))
 
     def to_plain(self) -> dict[str, Any]:

@@ -59,13 +59,22 @@ def arguments_for(folders):
     return [*zip(("-i", "-o", "--weights"), map(str, folders), strict=True), ("--device", "cpu")]
 
 
-def test_a_fluorescence_image_leaves_the_other_experts_unloaded(folders):
-    write_zero_weights(folders[2], "cdnet_fluorescence", build_cdnet)
-    finished = run_in_process(*itertools.chain(*arguments_for(folders)))
+@pytest.mark.parametrize(
+    ("table", "expert", "build", "module"),
+    [
+        ("best", "cellpose_fluorescence", build_cpnet, "models.cellpose_expert"),
+        ("paper", "cdnet_fluorescence", build_cdnet, "models.cdnet_expert"),
+    ],
+)
+def test_a_fluorescence_image_leaves_the_other_experts_unloaded(
+    folders, table, expert, build, module
+):
+    write_zero_weights(folders[2], expert, build)
+    finished = run_in_process(*itertools.chain(*arguments_for(folders)), "--experts", table)
     assert finished.returncode == 0, finished.stderr
-    assert "cdnet_fluorescence, 0 cells" in finished.stderr
+    assert f"{expert}, 0 cells" in finished.stderr
     modules = set(finished.stdout.split())
-    assert modules & EXPERT_MODULES == {"models.cdnet_expert"}
+    assert modules & EXPERT_MODULES == {module}
     assert not modules & NETWORK_MODULES  # PyTorch's
     assert not modules & NEEDLESS
     assert tifffile.imread(folders[1] / "cells_label.tiff").shape == (40, 60)
@@ -84,7 +93,8 @@ def test_a_phase_image_needs_no_torch_either(folders):
 
 def test_torch_computes_where_it_is_asked_to(folders):
     write_zero_weights(folders[2], "cdnet_fluorescence", build_cdnet)
-    finished = run_in_process(*itertools.chain(*arguments_for(folders)), "--runtime", "torch")
+    choice = ("--runtime", "torch", "--experts", "paper")
+    finished = run_in_process(*itertools.chain(*arguments_for(folders)), *choice)
     assert finished.returncode == 0, finished.stderr
     modules = set(finished.stdout.split())
     assert modules & NETWORK_MODULES == {"models.cdnet"}
@@ -92,7 +102,7 @@ def test_torch_computes_where_it_is_asked_to(folders):
 
 
 def test_tampered_weights_are_named_and_not_read(folders, caplog):
-    path = folders[2] / "cdnet_fluorescence.safetensors"
+    path = folders[2] / "cellpose_fluorescence.safetensors"
     path.write_bytes(b"shipped")
     write_entry(folders[2], path.name, {})
     path.write_bytes(b"changed")

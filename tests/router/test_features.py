@@ -6,7 +6,7 @@ import tifffile
 from PIL import Image as PillowImage
 
 from imaging.reading import open_image
-from router.features import FEATURE_SIDE_PX, has_several_dyes, hsv_features, rgb_features, unit_rgb
+from router.features import FEATURE_SIDE_PX, hsv_features, rgb_features, unit_rgb
 from tests.router.fields import draw_field
 
 KINDS = ["fluorescence", "phase", "dic", "large", "small"]
@@ -91,23 +91,3 @@ def test_other_shapes_are_refused(shape):
 
 RNG = np.random.default_rng(7)
 CELLS, NUCLEI = RNG.random((2, 40, 50))
-
-
-@pytest.mark.parametrize(
-    ("channels", "several"),
-    [
-        ([CELLS, NUCLEI, 0 * CELLS], True),
-        ([0 * CELLS, 0.3 * CELLS, NUCLEI + 5], True),
-        ([NUCLEI, CELLS, CELLS], True),
-        ([CELLS], False),
-        ([CELLS, CELLS, CELLS], False),
-        ([0 * CELLS, 0 * CELLS, CELLS], False),  # shown in blue
-        ([0.5 * CELLS, CELLS, 0.2 * CELLS + 3], False),  # shown in some other colour
-        ([CELLS, 0.05 * NUCLEI, 0 * CELLS], False),  # noise of an unused channel
-        ([0 * CELLS] * 3, False),
-    ],
-)
-def test_separate_dyes_are_told_from_one_dye_in_colour(channels, several):
-    overview = np.stack(channels, axis=2)
-    assert has_several_dyes(overview) is several
-    assert has_several_dyes((overview * 1000).astype(np.uint16)) is several
