@@ -16,6 +16,7 @@ from typing import Any
 
 from eval.run_file import Run, RunSummary, read_run
 from manifest import WEIGHTS_DIR, WeightsError, read_manifest
+from router.names import EXPERT_TABLES
 from training.data import DataError
 from training.recipes import RECIPES
 
@@ -186,11 +187,17 @@ def _describe_scores(expert: str, entry: Mapping[str, Any], runs: Sequence[Run])
         )
     found = [(run, [line for line in run.summaries if _concerns(line, expert)]) for run in runs]
     tables = [_table_of_scores(run, lines) for run, lines in found if lines]
-    return [*parts, *(tables or ["Test images: not measured for this card.\n"])]
+    instead = EXPERT_TABLES["best"].get(expert)
+    unmeasured = "Test images: not measured for this card" + (
+        f"; `{instead}` serves them unless `--experts paper` is given.\n" if instead else ".\n"
+    )
+    return [*parts, *(tables or [unmeasured])]
 
 
 def _concerns(line: RunSummary, expert: str) -> bool:
-    """Whether a group's images are of an expert's modalities."""
+    """Whether a group's images are of an expert's modalities, and labelled by it by default."""
+    if expert in EXPERT_TABLES["best"]:
+        return False
     return line.kind != "all" and line.name.partition("/")[0] in RECIPES[expert].modalities
 
 
@@ -215,12 +222,8 @@ def _table_of_scores(run: Run, lines: Sequence[RunSummary]) -> str:
 
 def _describe_failures(expert: str, runs: Sequence[Run]) -> list[str]:
     """List the data sets with a low F1, and how their cells were missed."""
-    weak = [
-        line
-        for run in runs
-        for line in run.summaries
-        if line.kind == "dataset" and _concerns(line, expert) and line.f1_mean < WEAK_F1
-    ]
+    measured = [line for run in runs for line in run.summaries if _concerns(line, expert)]
+    weak = [line for line in measured if line.kind == "dataset" and line.f1_mean < WEAK_F1]
     parts = ["## Known failures\n"]
     for line in sorted(weak, key=lambda line: line.f1_mean):
         errors = line.errors
@@ -230,7 +233,7 @@ def _describe_failures(expert: str, runs: Sequence[Run]) -> list[str]:
             "invented."
         )
     if not weak:
-        what = f"No data set is below a mean F1 of {WEAK_F1}." if runs else "Not measured."
+        what = f"No data set is below a mean F1 of {WEAK_F1}." if measured else "Not measured."
         parts.append(what)
     return [*parts, ""]
 

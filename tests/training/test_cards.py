@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import pytest
@@ -84,6 +85,16 @@ def test_a_card_tells_test_scores_and_failures_of_its_own_images(run):
     assert "phase/bacteria: mean F1 0.100; of 50 cells 30 missed" in failures
     assert "phase/good" not in failures
     assert "- Faint cells." in failures
+
+
+def test_a_card_does_not_claim_the_scores_of_what_stands_in(run):
+    lines = (*run.summaries, summary("fluorescence/nuclei", 0.2))
+    card = write_card(
+        "cdnet_fluorescence", ENTRY, read_sources(), [dataclasses.replace(run, summaries=lines)]
+    )
+    assert "nuclei" not in card
+    assert "`cellpose_fluorescence` serves them" in card
+    assert "Not measured." in card
 
 
 def test_a_card_tells_what_unlabelled_images_brought():
