@@ -220,19 +220,24 @@ def _groups(scores: Sequence[Score]) -> Iterator[tuple[str, list[Score], bool]]:
 def build_parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
     parser = argparse.ArgumentParser(prog="python -m eval.experts", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    add_choice_of_images(parser)
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="scores.csv and table.md"
     )
     parser.add_argument("--experts", nargs="+", required=True, choices=EXPERTS, metavar="NAME")
-    parser.add_argument("--modality", nargs="+", choices=MODALITIES, default=MODALITIES)
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument(
         "--size", nargs="+", default=[ESTIMATED], metavar="SIZE", help="estimated, true, or px"
     )
+    return parser
+
+
+def add_choice_of_images(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tell which labelled images, and the weights that are put to them."""
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--modality", nargs="+", choices=MODALITIES, default=MODALITIES)
     parser.add_argument("--images", type=int, default=20, metavar="N", help="a data set")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
-    return parser
 
 
 def check_sizes(sizes: Sequence[str]) -> None:

@@ -9,19 +9,17 @@ import itertools
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from eval.experts import choose_records
+from eval.experts import add_choice_of_images, choose_records
 from eval.leave_one_out import score_image
 from imaging.reading import ImageError
-from manifest import WEIGHTS_DIR, WeightsError
+from manifest import WeightsError
 from models.flows import FlowThresholds, decode_flows
 from models.registry import EXPERTS, load_segmenter, resolve_device
 from models.segmenter import FloatArray, LabelArray, Segmenter
-from router.names import MODALITIES
 from tiling.maps import TileNetwork
 from training.data import DataError, Record, list_records, read_labels
 
@@ -127,13 +125,10 @@ def format_table(
 def build_parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
     parser = argparse.ArgumentParser(prog="python -m eval.thresholds", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    add_choice_of_images(parser)
     parser.add_argument("--experts", nargs="+", required=True, choices=CELLPOSE, metavar="NAME")
-    parser.add_argument("--modality", nargs="+", choices=MODALITIES, default=MODALITIES)
-    parser.add_argument("--images", type=int, default=20, metavar="N", help="a data set")
     parser.add_argument("--logits", nargs="+", type=float, default=[-1.0, -0.5, 0.0, 0.5])
     parser.add_argument("--errors", nargs="+", type=float, default=[0.4, 0.6, 0.8, 0.0])
-    parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
     return parser
 
 

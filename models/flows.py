@@ -167,7 +167,7 @@ def decode_and_check(
     found = _find(there, thresholds.cell_logit)
     errors = _flow_errors(found, there)
     kept = _drop(found, errors, thresholds.flow_error) if thresholds.flow_error > 0 else found
-    n_sound = int((_drop(found, errors, MAX_FLOW_ERROR) > 0).sum())
+    n_sound = int(_passes(errors, MAX_FLOW_ERROR)[found].sum())
     sound = n_sound / max(int((found > 0).sum()), 1)
     return CheckedInstances(_come_back(found, maps), _come_back(kept, maps), sound)
 
@@ -200,9 +200,14 @@ def _flow_errors(found: Array, maps: Array) -> Array:
 
 def _drop(found: Array, errors: Array, flow_error: float) -> Array:
     """Keep the instances whose flow error is not above a threshold."""
+    return number_ids(arrays_for(found), _passes(errors, flow_error))[found]
+
+
+def _passes(errors: Array, flow_error: float) -> Array:
+    """Tell which ids (N + 1,) are instances whose flow error is not above a threshold."""
     passes = errors <= flow_error
     passes[0] = False
-    return number_ids(arrays_for(found), passes)[found]
+    return passes
 
 
 def _gather(arrays: Arrays, reached: Array, inside: Array) -> Array:
