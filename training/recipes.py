@@ -84,7 +84,12 @@ def _fine_tuning(steps: int) -> LoopSettings:
     return LoopSettings(steps=steps, lr=4e-4, warmup=20, validate_every=steps // 2)
 
 
-_PHASE_EMPHASIS = {"deepcell_covert_phase": 2.0, "usiigaci_nih3t3": 1.5, "vicar_qpi_as_phase": 0.5}
+_PHASE_EMPHASIS = {
+    "deepcell_covert_phase": 2.0,
+    "omnipose_docs_bact_phase": 2.0,
+    "usiigaci_nih3t3": 1.5,
+    "vicar_qpi_as_phase": 0.5,
+}
 _STAIN_EMPHASIS = {"segpc2021_512": 0.3, "dsb2018_stained_nuclei": 1.5, "gbm40_he_nuclei": 1.5}
 
 # Of the common start, which learns all modalities at once and is to hold on images of
@@ -151,7 +156,7 @@ RECIPES: dict[str, Recipe] = {
         modalities=("phase",),
         loop=_fine_tuning(250),
         colour=GREY,
-        geometry=_CPNET_CROP,
+        geometry=_BASE_CROP,
         emphasis=_PHASE_EMPHASIS,
         starts_from="cellpose_base",
         simulated=("phase",),
@@ -184,9 +189,9 @@ RECIPES: dict[str, Recipe] = {
         network="cpnet",
         modalities=("brightfield",),
         loop=_fine_tuning(200),
-        colour=STAIN,
-        geometry=_CPNET_CROP,
-        emphasis=_STAIN_EMPHASIS,
+        colour=_UNSEEN_STAIN,
+        geometry=_BASE_CROP,
+        emphasis=_BASE_EMPHASIS,
         starts_from="cellpose_base",
     ),
     # not of the paper: CPnet on fluorescence, to be weighed against CDNet
