@@ -36,6 +36,7 @@ class Options:
     experts: str
     level: int | None
     mpp: float | None
+    diameter: float | None
     tile: int | None
     batch_size: int
     skip_empty: bool
@@ -70,6 +71,13 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
         choices=EXPERT_TABLES,
         default="best",
         help="networks that measured best, or all as in the paper (default: best)",
+    )
+    add(
+        "--diameter",
+        type=_amount,
+        metavar="PX",
+        help="median diameter of the cells, in pixels of the resolution that is labelled; skips its"
+        " estimate (not used by U-Net and CDNet, --experts paper)",
     )
     _add_resolution(parser)
     _add_choice_about_existing(parser)
@@ -116,11 +124,13 @@ def _add_ways_to_compute(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--max-memory",
-        type=_gib,
+        type=_amount,
         metavar="GIB",
         help="memory that large images may take, about; smaller blocks where need be",
     )
-    add("--max-gpu-memory", type=_gib, metavar="GIB", help="the same on the GPU; smaller batches")
+    add(
+        "--max-gpu-memory", type=_amount, metavar="GIB", help="the same on the GPU; smaller batches"
+    )
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +160,7 @@ def _add_resolution(parser: argparse.ArgumentParser) -> None:
     )
     resolution.add_argument(
         "--mpp",
-        type=_micrometres,
+        type=_amount,
         metavar="X",
         help="label the coarsest level with at most X micrometres a pixel",
     )
@@ -205,20 +215,11 @@ def _level(text: str) -> int:
     return number
 
 
-def _micrometres(text: str) -> float:
-    """Read the size of a pixel."""
-    return _above(0, float(text))
-
-
-def _gib(text: str) -> float:
-    """Read an amount of memory."""
-    return _above(0, float(text))
-
-
-def _above(limit: float, number: float) -> float:
-    """Refuse a number that is not finite or not above a limit."""
-    if not (math.isfinite(number) and number > limit):
-        raise argparse.ArgumentTypeError(f"must be a number above {limit}, got {number}")
+def _amount(text: str) -> float:
+    """Read a length, a size or an amount of memory: finite and above 0."""
+    number = float(text)
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {number}")
     return number
 
 

@@ -259,6 +259,7 @@ def choose_tiling(options: Options) -> TilingSettings:
         batch_size=options.batch_size,
         tile_px=options.tile,
         skip_empty=options.skip_empty,
+        diameter_px=options.diameter,
         n_ahead=n_decoders + 1,
         n_decoders=n_decoders,
         max_memory_bytes=None if limit is None else round(limit * 2**30),

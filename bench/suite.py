@@ -154,7 +154,7 @@ BENCHES: Mapping[str, Bench] = {
         lazily("bench.computing:measure_networks"),
     ),
     "folder": Bench(
-        "a folder of images of 512 x 512 in one call, against the bare network",
+        "a folder of small images in one call, cell size estimated and known; the bare network",
         lazily("bench.folder:measure_folder"),
     ),
     "whole": Bench(

@@ -103,6 +103,10 @@ class CellposeSegmenter(Segmenter):
                 break
         return scale
 
+    def scale_for(self, diameter_px: float) -> float:
+        """Give the scale, within 1/16 and 4, that brings cells of this diameter to 30 px."""
+        return float(np.clip(NET_DIAMETER_PX / diameter_px, *SCALE_RANGE))
+
     def look(self, views: Sequence[FloatArray], scale: float) -> Look:
         """See what the cells in the middles of views are like at a scale."""
         maps = (self.forward(resize_view(view, scale)[None])[0] for view in views)

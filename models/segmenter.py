@@ -142,6 +142,23 @@ class Segmenter:
         with self.watch.stage("decoding"):
             return self._choose_scale(views)
 
+    def scale_for(self, diameter_px: float) -> float | None:
+        """Give the scale at which the network wants cells of a known size.
+
+        Parameters
+        ----------
+        diameter_px : float
+            Their median diameter in native pixels, positive.
+
+        Returns
+        -------
+        float or None
+            Network pixels a native pixel; None for the networks that do not bring cells to one
+            size, whose scale :meth:`choose_scale` tells.
+        """
+        del diameter_px
+        return None
+
     def decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps into labels.
 

@@ -48,7 +48,8 @@ class DiscNetwork:
     """Find bright discs: smooth, compare with a half, connect.
 
     Its receptive field is `reach_px`; `style` makes the answer depend on the mean of the whole
-    window too, as CPnet's style vector does.
+    window too, as CPnet's style vector does. It wants discs of `wanted_px`, if of any size, and
+    sees them at half to twice their own.
     """
 
     tile_px: int = 64
@@ -57,12 +58,18 @@ class DiscNetwork:
     n_maps: int = 1
     normalisation: Literal["joint", "per_channel"] = "joint"
     scale: float = 1.0
+    wanted_px: float | None = None
     style: float = 0.0
     largest_batch: int = 1000
     calls: int = 0
 
     def choose_scale(self, views):
         return self.scale
+
+    def scale_for(self, diameter_px):
+        if self.wanted_px is None:
+            return None
+        return float(np.clip(self.wanted_px / diameter_px, 0.5, 2.0))
 
     def forward(self, batch):
         assert batch.shape[1] % 32 == 0

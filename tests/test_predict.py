@@ -274,6 +274,11 @@ def test_without_the_containers_folders_both_paths_must_be_given(folders, monkey
         ["--level", "1", "--mpp", "0.5"],
         ["--max-memory", "0"],
         ["--max-gpu-memory", "-2"],
+        ["--diameter", "0"],
+        ["--diameter", "-30"],
+        ["--diameter", "nan"],
+        ["--diameter", "inf"],
+        ["--diameter", "30px"],
     ],
 )
 def test_wrong_options_exit_with_2(arguments, capsys):
@@ -292,7 +297,7 @@ def trained_job(source, output, *arguments):
 def test_options_reach_the_job(folders):
     usual = trained_job(*folders, "--device", "cpu")
     assert (usual.level, usual.mpp, usual.tiling.skip_empty) == (None, None, True)
-    assert usual.tiling.max_memory_bytes is None
+    assert usual.tiling.max_memory_bytes is usual.tiling.diameter_px is None
     assert usual.report is None  # no terminal
     chosen = ["--no-skip-empty", "--max-memory", "2.5", "--tile", "256", "--batch-size", "2"]
     job = trained_job(*folders, "--device", "cpu", "--level", "2", *chosen)
@@ -300,6 +305,7 @@ def test_options_reach_the_job(folders):
     assert job.tiling.max_memory_bytes == 2.5 * 2**30
     assert (job.tiling.tile_px, job.tiling.batch_size) == (256, 2)
     assert trained_job(*folders, "--mpp", "0.5").mpp == 0.5
+    assert trained_job(*folders, "--diameter", "17.5").tiling.diameter_px == 17.5
 
 
 def test_blocks_are_kept_under_the_hash_of_the_weights(folders, tmp_path):

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 FEW_BLOCKS = 4
 """Images of no more blocks than these are not worth resuming, and store nothing."""
 
-NOT_IN_KEY = ("cache_bytes", "n_ahead", "n_decoders", "max_memory_bytes")
-"""Settings that cannot change a result."""
+NOT_IN_KEY = ("cache_bytes", "n_ahead", "n_decoders", "max_memory_bytes", "diameter_px")
+"""Settings that cannot change a result; a known diameter does by the scale told for it alone."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def apply_expert(
     keeping: Keeping | None = None,
     report: Callable[[SlideProgress], None] | None = None,
 ) -> Segmentation:
-    """Segment an image at the scale that an expert chooses.
+    """Segment an image at the scale that an expert chooses, or wants for a known size of cells.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ def apply_expert(
     """
     settings = fit_memory(settings, network)
     normaliser = fit_normaliser(overview, network.normalisation)
-    work = _Work(network, image, overview, normaliser, settings, report)
+    told = _find_told_scale(network, image, settings.diameter_px)
+    work = _Work(network, image, overview, normaliser, settings, told)
     store = work.open_store(keeping) if keeping and keeping.folder.is_dir() else None
     start, labels = work.start(store.scale if store else None), new_raster(image.shape[:2], folder)
     store = (store or work.open_store(keeping)) if len(start.job.plan) > FEW_BLOCKS else None
@@ -138,7 +139,7 @@ class _Work:
     overview: npt.NDArray[np.float32]
     normaliser: Normaliser
     settings: TilingSettings
-    report: Callable[[SlideProgress], None] | None
+    told_scale: float | None
 
     def plan(self, scale: float) -> SlideJob:
         """Cut the image into blocks at a scale."""
@@ -153,14 +154,28 @@ class _Work:
         if keeping is None:
             return None
         facts = describe_inputs(self.image, self.normaliser, self.network, self.settings)
-        return FolderStore(keeping.folder, digest_key(facts | {"expert": keeping.expert}))
+        facts["expert"] = keeping.expert
+        if self.told_scale is not None:  # otherwise the scale follows from the rest
+            facts["told_scale"] = self.told_scale
+        return FolderStore(keeping.folder, digest_key(facts))
 
-    def start(self, scale: float | None) -> Start:
-        """Plan the image at a scale, or at the one that the network chooses."""
+    def start(self, stored_scale: float | None) -> Start:
+        """Plan the image at the scale of stored blocks, the one told, or the network's choice."""
+        scale = self.told_scale if stored_scale is None else stored_scale
         if scale is not None:
             return Start(scale, self.plan(scale))
         views = representative_views(self.image, self.overview, self.normaliser)
         return start_image(self.network, views, self.plan)
+
+
+def _find_told_scale(network: TileNetwork, image: Image, diameter_px: float | None) -> float | None:
+    """Give the scale for a known diameter; None if the network is to choose one."""
+    if diameter_px is None:
+        return None
+    scale = network.scale_for(diameter_px)
+    if scale is None:
+        logger.debug("%s: the network does not use the known diameter", image.path.name)
+    return scale
 
 
 def describe_inputs(
@@ -168,7 +183,8 @@ def describe_inputs(
 ) -> dict[str, Any]:
     """List everything but the expert's weights and scale that decides what a block gives.
 
-    The scale follows from these (it is kept beside the blocks, so that it is chosen once).
+    A scale that is not told follows from these (it is kept beside the blocks, so that it is chosen
+    once).
 
     Returns
     -------

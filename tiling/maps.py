@@ -50,6 +50,13 @@ class TileNetwork(Protocol):
         """Choose network pixels per native pixel from (Y, X, 3) normalised native views."""
         ...
 
+    def scale_for(self, diameter_px: float) -> float | None:
+        """Give the scale for cells of a known median diameter in native pixels.
+
+        None if the network has another way to its scale, which `choose_scale` then takes.
+        """
+        ...
+
     def forward(self, batch: Float32) -> Float32:
         """Map (N, Y, X, 3) normalised windows to (N, K, Y, X) raw maps."""
         ...

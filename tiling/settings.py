@@ -19,7 +19,9 @@ GROUND_OF: dict[str, GroundTone] = {"fluorescence": "dark", "brightfield": "brig
 
 @dataclass(frozen=True)
 class TilingSettings:
-    """How the work on an image is cut up; none of it but `tile_px` changes which cells are found.
+    """How the work on an image is cut up, and what is known of it.
+
+    None of it but `tile_px` and `diameter_px` changes which cells are found.
 
     Attributes
     ----------
@@ -34,6 +36,9 @@ class TilingSettings:
         Leave out windows that show nothing but empty ground, in images of more than one block.
     ground : {"dark", "bright", "any"}
         Where in the range of this modality the empty ground lies.
+    diameter_px : float or None
+        Median diameter of the cells in native pixels, for networks that want them at one size;
+        None lets the network estimate it.
     cache_bytes : int
         Largest memory for maps that later blocks will need again.
     n_ahead : int
@@ -49,6 +54,7 @@ class TilingSettings:
     block_px: int = DEFAULT_BLOCK_PX
     skip_empty: bool = True
     ground: GroundTone = "any"
+    diameter_px: float | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
     n_ahead: int = 2
     n_decoders: int = 1

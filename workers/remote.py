@@ -52,6 +52,10 @@ class RemoteNetwork:
         """See `TileNetwork.choose_scale`."""
         return cast("float", self._ask("choose_scale", views))
 
+    def scale_for(self, diameter_px: float) -> float | None:
+        """See `TileNetwork.scale_for`."""
+        return cast("float | None", self._ask("scale_for", diameter_px))
+
     def forward(self, batch: Float32) -> Float32:
         """See `TileNetwork.forward`."""
         return cast("Float32", self._ask("forward", batch))

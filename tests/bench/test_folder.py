@@ -3,9 +3,11 @@ import pytest
 from bench import folder, programs
 from bench.computing import Pace
 from bench.execution import BenchmarkError, Execution
-from bench.folder import Passes, measure_folder, read_passes
+from bench.folder import Passes, measure_folder, read_passes, write_images
 from bench.programs import measure_cold_start, measure_whole
 from bench.suite import Plan
+from models.size_view import median_diameter
+from synthetic import make_image
 
 LOG = """DEBUG a.png: 0.5 network pixels a pixel
 DEBUG a.png: 2 network pixels a pixel
@@ -16,10 +18,11 @@ INFO b.png: 512 x 512 x 1, fluorescence, cdnet_fluorescence, 5 cells (4 tiles em
 DEBUG c.png: 1 network pixels a pixel
 INFO c.png: 512 x 512 x 1, phase, cellpose_general, 9 cells, network 1.00 s
 """
+SIDE_PX = 128  # of images here: to make large ones takes seconds
 
 
 class Programs:
-    """Stands in for running a program: one second an image, half of it in the network."""
+    """Stands in for running a program that takes less time if it is told a diameter."""
 
     def __init__(self, said=""):
         self.commands, self.said = [], said
@@ -27,7 +30,8 @@ class Programs:
     def __call__(self, name, command):
         self.commands.append(command)
         stages = {"start": 0.1, "network": 4.0}
-        return Execution(name, 8.0, 6.0, 500.0, 0, stages), self.said
+        real_s = 5.0 if "--diameter" in command else 8.0
+        return Execution(name, real_s, 6.0, 500.0, 0, stages), self.said
 
 
 @pytest.fixture
@@ -47,21 +51,53 @@ def test_a_log_that_does_not_tell_is_an_error(said):
         read_passes(said, 512)
 
 
-def test_a_folder_is_compared_with_the_bare_network(plan, monkeypatch):
+@pytest.fixture
+def run(monkeypatch):
+    """Replace programs and networks; the latter take two seconds a megapixel."""
     run = Programs(LOG)
-    monkeypatch.setattr(folder, "execute_well", run)
-    monkeypatch.setattr(programs, "execute_well", run)
+    for module in (folder, programs):
+        monkeypatch.setattr(module, "execute_well", run)
+        monkeypatch.setattr(module, "SIDE_PX", SIDE_PX)
     monkeypatch.setattr(folder, "load_network", lambda expert: expert)
     monkeypatch.setattr(folder, "make_windows", lambda *_, **__: None)
     monkeypatch.setattr(folder, "time_forward", lambda *_: Pace(2.0, 3.0))
-    rows = {row.name.rpartition(": ")[2]: row for row in measure_folder(plan)}
+    return run
+
+
+def test_a_folder_is_compared_with_the_bare_network(plan, run):
+    what = f"2 images of {SIDE_PX} x {SIDE_PX}, phase"
+    rows = {row.name: row for row in measure_folder(plan)}
+    bare_s = 2.0 * 6 * SIDE_PX**2 / 1e6
+    for name, real_s in ((what, 8.0), (f"{what}, known diameter", 5.0)):
+        assert rows[f"{name}: elapsed an image"].values == (real_s / 2, real_s / 2)
+        ratios = rows[f"{name}: bare network / whole call"].values
+        assert ratios == pytest.approx([bare_s / real_s] * 2)
+        share = rows[f"{name}: share in the network"]
+        assert share.values == (4.0 / real_s, 4.0 / real_s)
+        assert share.more_is_better
+    assert rows[f"{what}: known / estimated diameter, elapsed"].values == (5 / 8, 5 / 8)
+
+
+def test_a_folder_is_labelled_with_its_true_diameter_in_every_other_call(plan, run):
+    list(measure_folder(plan))
     assert len(list((plan.folder / "phase").iterdir())) == folder.QUICK_IMAGES
-    assert len(run.commands) == 1 + plan.n_repeats
-    assert rows["elapsed an image"].values == (4.0, 4.0)
-    bare_s = 2.0 * 6 * 512**2 / 1e6
-    assert rows["bare network / whole call"].values == pytest.approx([bare_s / 8.0] * 2)
-    assert rows["share in the network"].values == (0.5, 0.5)
-    assert rows["share in the network"].more_is_better
+    calls = run.commands[1:]  # after the one that warms up
+    assert len(calls) == 2 * plan.n_repeats
+    assert not any("--diameter" in command for command in calls[::2])
+    true_px = write_images(plan.folder / "again", "phase", folder.QUICK_IMAGES)
+    for command in calls[1::2]:
+        told_px = float(command[command.index("--diameter") + 1])
+        assert told_px == pytest.approx(true_px, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["phase", "brightfield_small"])
+def test_the_diameter_of_a_folder_is_the_median_of_its_images(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(folder, "SIDE_PX", SIDE_PX)
+    sides = (SIDE_PX, SIDE_PX)
+    diameters = [median_diameter(make_image(kind, sides, seed=seed).labels) for seed in range(3)]
+    assert write_images(tmp_path / "new", kind, 3) == sorted(diameters)[1]
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == [f"{kind}_00{seed}.png" for seed in range(3)]
 
 
 def test_a_whole_image_is_measured_a_megapixel(plan, monkeypatch):

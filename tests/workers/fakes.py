@@ -24,7 +24,7 @@ class WatchedNetwork(DiscNetwork):
     """Find discs; die or dawdle where a file in the folder of weights says so."""
 
     def __init__(self, orders: Path) -> None:
-        super().__init__(style=0.1)
+        super().__init__(style=0.1, wanted_px=14.0)
         self._orders = orders
 
     def forward(self, batch):
@@ -44,7 +44,7 @@ def build_job(options, watch):
     said = options.weights / NAME
     return dataclasses.replace(
         job,
-        tiling=SETTINGS,
+        tiling=dataclasses.replace(SETTINGS, diameter_px=options.diameter),
         overlays=options.overlays,
         watch=watch,
         identify=lambda expert: f"{expert} {said.read_text() if said.exists() else 'unchanged'}",

@@ -23,6 +23,7 @@ from tests.workers.fakes import SETTINGS, build_job, contents, run, write_inputs
 from tiling.block_job import plan_slide
 from tiling.block_store import decode_result
 from tiling.engine import segment
+from tiling.expert import apply_expert
 from tiling.plan import plan_blocks
 from workers import pool as pool_of
 from workers.chunks import CHUNKS_PER_WORKER, cut_into_chunks
@@ -176,7 +177,8 @@ def test_a_remote_network_answers_like_the_one_it_stands_for(recipe):
     assert (there.decode(maps) == labels).all()
     assert (there.foreground(maps) == here.foreground(maps)).all()
     assert there.choose_scale([window]) == here.choose_scale([window])
-    assert len(pool.calls) == 4  # one call each
+    assert there.scale_for(10.0) == here.scale_for(10.0) == 1.4
+    assert len(pool.calls) == 5  # one call each
 
 
 def test_the_blocks_of_a_remote_network_are_run_in_chunks_in_any_order(recipe):
@@ -189,6 +191,26 @@ def test_the_blocks_of_a_remote_network_are_run_in_chunks_in_any_order(recipe):
     segment(here, alone)
     np.testing.assert_array_equal(labels, alone)
     job.reader.image.close()
+
+
+def test_a_known_diameter_reaches_workers_with_small_images_and_slides(recipe, tmp_path, caplog):
+    options = dataclasses.replace(recipe.options, diameter=10.0, verbose=True)
+    told = dataclasses.replace(recipe, options=options)
+    small = label_image(told, told.options.input_path / "small1.png")
+    assert "small1.png: 1.4 network pixels a pixel" in [note.text for note in small.notes]
+    job = told.get_job()
+    remote = RemoteNetwork(Pool(told), describe_expert(told, "cdnet_fluorescence").value)
+    with (
+        open_image(told.options.input_path / "slide.bmp") as image,
+        caplog.at_level(logging.DEBUG, "tiling"),
+    ):
+        there, here = (
+            apply_expert(network, image, image.overview(), tmp_path, job.tiling)
+            for network in (remote, job.load("cdnet_fluorescence"))
+        )
+    assert caplog.text.count("slide.bmp: 1.4 network pixels a pixel") == 2
+    assert there.n_cells == 120
+    np.testing.assert_array_equal(there.labels, here.labels)
 
 
 def test_workers_that_compute_otherwise_or_see_another_file_are_refused(recipe):

@@ -130,6 +130,17 @@ def test_a_cluster_gives_the_files_of_one_process(place, expected, workers, capl
 
 
 @pytest.mark.slow
+def test_a_known_diameter_gives_the_files_of_one_process(place, expected, workers, caplog):
+    told = ("--diameter", 9)
+    assert run(place / "in", place / "told", place / "weights", *told) == 0
+    for name, way in (("told cluster", ("--dask", workers)), ("told workers", ("--workers", 2))):
+        caplog.clear()
+        assert run(place / "in", place / name, place / "weights", *told, *way, "-v") == 0
+        assert caplog.text.count(": 1.56 network pixels a pixel") == 4
+        assert contents(place / name) == contents(place / "told") != expected
+
+
+@pytest.mark.slow
 def test_what_fails_on_a_worker_is_told_as_ever(place, workers, caplog):
     source, output = place / "bad", place / "of bad"
     write_inputs(source, n_small=1)
