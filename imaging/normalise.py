@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Mode = Literal["joint", "per_channel"]
+Mode = Literal["grey", "joint", "per_channel"]
 
 LOW_PERCENTILE = 0.5  # darkest pixels left out, per cent
 HIGH_PERCENTILE = 99.8  # above 99, so that one sparse bright cell still sets the range
@@ -23,10 +23,13 @@ class Normaliser:
     ----------
     low, high : (3,) ndarray of float32
         Values that become 0 and 1, in the image's own intensity units; ``high > low``.
+    is_grey : bool
+        Whether the mean of the channels stands for each of them.
     """
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    is_grey: bool = False
 
     def apply(self, region: NDArray[np.generic]) -> NDArray[np.float32]:
         """Normalise a region of the image the percentiles came from.
@@ -41,7 +44,7 @@ class Normaliser:
         (Y, X, 3) ndarray of float32
             About [0, 1], clipped to :data:`CLIP`.
         """
-        pixels = region.astype(np.float32)
+        pixels = _to_grey(region) if self.is_grey else region.astype(np.float32)
         if pixels.shape[2] == 1:
             pixels = np.repeat(pixels, 3, axis=2)
         pixels -= self.low
@@ -56,8 +59,9 @@ def fit_normaliser(overview: NDArray[np.generic], mode: Mode) -> Normaliser:
     ----------
     overview : (Y, X, C) ndarray of int or float, C in {1, 3}
         The whole image, possibly reduced.
-    mode : {"joint", "per_channel"}
-        One range for all channels (keeps the hue of a stain), or one a channel
+    mode : {"grey", "joint", "per_channel"}
+        One range for the mean of the channels (phase contrast and DIC: colour is that of the
+        lamp or the medium), one for all channels (keeps the hue of a stain), or one a channel
         (fluorescence: channels are separate dyes).
 
     Returns
@@ -78,7 +82,8 @@ def fit_normaliser(overview: NDArray[np.generic], mode: Mode) -> Normaliser:
     """
     if overview.size == 0 or overview.ndim != 3 or overview.shape[2] not in (1, 3):
         raise ValueError(f"wanted a non-empty (Y, X, 1 or 3) overview, got {overview.shape}")
-    pixels = overview.reshape(-1, overview.shape[2]).astype(np.float32)
+    seen = _to_grey(overview) if mode == "grey" else overview.astype(np.float32)
+    pixels = seen.reshape(-1, seen.shape[2])
     if mode == "joint":
         pixels = pixels.reshape(-1, 1)
     low, high = np.percentile(pixels, (LOW_PERCENTILE, HIGH_PERCENTILE), axis=0)
@@ -88,4 +93,11 @@ def fit_normaliser(overview: NDArray[np.generic], mode: Mode) -> Normaliser:
     return Normaliser(
         low=np.broadcast_to(low, 3).astype(np.float32),
         high=np.broadcast_to(high, 3).astype(np.float32),
+        is_grey=mode == "grey",
     )
+
+
+def _to_grey(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Average the channels of (Y, X, C): (Y, X, 1)."""
+    grey: NDArray[np.float32] = pixels.mean(axis=2, dtype=np.float32, keepdims=True)
+    return grey

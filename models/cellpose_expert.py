@@ -22,6 +22,7 @@ from stopwatch import Stopwatch
 N_MAPS = 3  # flow y, flow x, cell logit
 NET_DIAMETER_PX = 30.0  # median cell diameter that the network is trained at (diam_mean)
 WINDOWS = WindowSpec(tile_px=640, halo_px=64, object_px=256, n_maps=N_MAPS, normalisation="joint")
+GREY_WINDOWS = replace(WINDOWS, normalisation="grey")
 DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
 N_ROUNDS = 3  # estimates from the style vector, each at the scale the last one gave
 SETTLED_STEP = 0.15  # the last one changed the scale by less: the cells seen there mend the rest
@@ -69,7 +70,8 @@ class CellposeSegmenter(Segmenter):
     size : SizeModel
     watch : Stopwatch, optional
     windows : WindowSpec
-        ``DYE_WINDOWS`` for an expert whose channels are separate dyes.
+        ``GREY_WINDOWS`` for an expert to whom colour tells nothing, ``DYE_WINDOWS`` for one whose
+        channels are separate dyes.
     thresholds : FlowThresholds
         What decides which pixels and instances are cells.
 
@@ -200,6 +202,13 @@ def build_expert(
     """
     size = SizeModel(state["size_weight"].astype(np.float32), float(state["size_bias"][0]))
     return CellposeSegmenter(runtime, size, watch, windows)
+
+
+def build_grey_expert(
+    runtime: Runtime, state: Mapping[str, NDArray[Any]], watch: Stopwatch | None = None
+) -> CellposeSegmenter:
+    """Build a Cellpose expert of phase contrast or DIC, as :func:`build_expert` the others."""
+    return build_expert(runtime, state, watch, GREY_WINDOWS)
 
 
 def build_dye_expert(

@@ -54,9 +54,9 @@ def _cellpose(name: str, build: str = "build_expert") -> ExpertSpec:
 
 
 SPECS: dict[str, ExpertSpec] = {
-    "cellpose_phase": _cellpose("cellpose_phase"),
-    "cellpose_dic": _cellpose("cellpose_dic"),
-    "cellpose_general": _cellpose("cellpose_general"),
+    "cellpose_phase": _cellpose("cellpose_phase", "build_grey_expert"),
+    "cellpose_dic": _cellpose("cellpose_dic", "build_grey_expert"),
+    "cellpose_general": _cellpose("cellpose_general", "build_grey_expert"),
     "cellpose_brightfield": _cellpose("cellpose_brightfield"),
     "cellpose_fluorescence": _cellpose("cellpose_fluorescence", "build_dye_expert"),
     "unet_brightfield": ExpertSpec(

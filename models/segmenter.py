@@ -54,7 +54,7 @@ class WindowSpec:
         Longest cell that a block must be able to hold around its core.
     n_maps : int
         Channels of the output.
-    normalisation : {"joint", "per_channel"}
+    normalisation : {"grey", "joint", "per_channel"}
         How the image's channels are normalised.
     """
 
@@ -62,7 +62,7 @@ class WindowSpec:
     halo_px: int
     object_px: int
     n_maps: int
-    normalisation: Literal["joint", "per_channel"]
+    normalisation: Literal["grey", "joint", "per_channel"]
 
 
 class Segmenter:
@@ -102,7 +102,7 @@ class Segmenter:
         return self.spec.n_maps
 
     @property
-    def normalisation(self) -> Literal["joint", "per_channel"]:
+    def normalisation(self) -> Literal["grey", "joint", "per_channel"]:
         """How the image's channels are normalised."""
         return self.spec.normalisation
 

@@ -18,11 +18,17 @@ EXPERT_TABLES: dict[str, dict[str, str]] = {
     "paper": {},
 }
 
-FEW_CELLS = 10  # fewer make a wrong modality likely (the paper's section 2.3)
 GENERAL_EXPERT = "cellpose_general"
-MAY_ASK_GENERAL = ("cellpose_phase", "cellpose_dic")
+# An expert that finds fewer cells may have got an image of another modality. Ten is the paper's
+# (section 2.3); a brightfield image may well show a single cell, but hardly none.
+FEWEST_CELLS = {
+    "cellpose_phase": 10,
+    "cellpose_dic": 10,
+    "cellpose_brightfield": 1,
+    "unet_brightfield": 1,
+}
 
 
 def second_opinion(expert: str, n_cells: int) -> str | None:
     """Name the expert to ask too where the first has found so few cells; None for no other."""
-    return GENERAL_EXPERT if expert in MAY_ASK_GENERAL and n_cells < FEW_CELLS else None
+    return GENERAL_EXPERT if n_cells < FEWEST_CELLS.get(expert, 0) else None

@@ -56,7 +56,7 @@ class DiscNetwork:
     halo_px: int = 8
     object_px: int = 24
     n_maps: int = 1
-    normalisation: Literal["joint", "per_channel"] = "joint"
+    normalisation: Literal["grey", "joint", "per_channel"] = "joint"
     scale: float = 1.0
     wanted_px: float | None = None
     style: float = 0.0

@@ -56,6 +56,16 @@ def test_few_cells_in_phase_or_dic_ask_the_general_expert(tmp_path, expert, n_ce
     assert (general.calls > 0) == (n_cells < 10)
 
 
+@pytest.mark.parametrize("expert", ["cellpose_brightfield", "unet_brightfield"])
+@pytest.mark.parametrize(("n_cells", "is_asked"), [(0, True), (1, False)])
+def test_a_brightfield_image_without_any_cell_asks_it_too(tmp_path, expert, n_cells, is_asked):
+    path = write_discs(tmp_path / "cells.png", n_cells)
+    general = DiscNetwork()
+    job = fake_job(tmp_path, modality="brightfield", expert=expert, cellpose_general=general)
+    assert process_image(path, job).n_cells == n_cells
+    assert (general.calls > 0) == is_asked
+
+
 def test_few_cells_elsewhere_ask_nobody(tmp_path):
     path = write_discs(tmp_path / "cells.png", n_discs=2)
     assert process_image(path, fake_job(tmp_path)).expert == "cdnet_fluorescence"

@@ -31,7 +31,7 @@ class TileNetwork(Protocol):
         Largest usual extent of an object, in network pixels: the halo of a block.
     n_maps : int
         Maps that `forward` gives.
-    normalisation : {"joint", "per_channel"}
+    normalisation : {"grey", "joint", "per_channel"}
         How its images are normalised.
     """
 
@@ -44,7 +44,7 @@ class TileNetwork(Protocol):
     @property
     def n_maps(self) -> int: ...  # noqa: D102
     @property
-    def normalisation(self) -> Literal["joint", "per_channel"]: ...  # noqa: D102
+    def normalisation(self) -> Literal["grey", "joint", "per_channel"]: ...  # noqa: D102
 
     def choose_scale(self, views: list[Float32]) -> float:
         """Choose network pixels per native pixel from (Y, X, 3) normalised native views."""

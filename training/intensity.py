@@ -7,12 +7,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.normalise import fit_normaliser
+
 FloatArray = NDArray[np.float32]
 
 RANGE = (-0.5, 2.0)  # of normalised images
 PHOTONS = (30.0, 1000.0)  # at brightness 1, of the shot noise
 JPEG_QUALITY = (20, 90)
 BITS = (3, 7)  # of the coarsest and the finest grey scale
+TINT = 0.3  # standard deviation of the logarithm of a channel's share of coloured light
+DARKEST_TINTED = 0.7  # of the brightest: a thin cell in a red medium absorbs little of its light
 DARKEST = 1e-3  # of a stained image, where the optical density ends
 
 # Optical densities of haematoxylin, eosin and DAB in R, G and B (Ruifrok and Johnston, Analytical
@@ -45,6 +49,8 @@ class ColourSettings:
         strongest contrast stays.
     stain : float
         Standard deviation of gain and offset of each stain (HED) of a colour image.
+    tint : float
+        Probability that light of another colour shines through.
     shot : float
         Probability of Poisson noise.
     jpeg : float
@@ -61,6 +67,7 @@ class ColourSettings:
     blank: float = 0.01
     dropout: float = 0.0
     stain: float = 0.0
+    tint: float = 0.0
     shot: float = 0.0
     jpeg: float = 0.0
     bits: float = 0.0
@@ -125,7 +132,31 @@ def _vary_colour(
         image = np.repeat(image.mean(2, keepdims=True), 3, axis=2)
     if rng.random() < settings.invert:
         image = 1.0 - image
+    if settings.tint and rng.random() < settings.tint:
+        image = tint_light(image, rng)
     return image
+
+
+def tint_light(image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Show an image as in light, or a medium, of a strong colour, and normalise it again.
+
+    Parameters
+    ----------
+    image : (Y, X, 3) ndarray of float32
+        Normalised, about [0, 1].
+    rng : Generator
+        Draws each channel's share of the light, and how far from black the darkest pixels are.
+
+    Returns
+    -------
+    (Y, X, 3) ndarray of float32
+        One range for all channels, as prediction has it: they now lie far apart, and each has
+        less contrast.
+    """
+    light = np.exp(rng.normal(0, TINT, 3)).astype(np.float32)
+    darkest = np.float32(rng.uniform(0, DARKEST_TINTED))
+    tinted = (darkest + (1 - darkest) * image) * light
+    return fit_normaliser(tinted, "joint").apply(tinted)
 
 
 def is_grey(image: FloatArray) -> bool:

@@ -185,14 +185,16 @@ RECIPES: dict[str, Recipe] = {
         simulated=("phase", "dic"),
         semi="cycle",
     ),
+    # phase contrast too: the router takes it for brightfield where light or medium is coloured
     "cellpose_brightfield": Recipe(
         network="cpnet",
-        modalities=("brightfield",),
+        modalities=("brightfield", "phase"),
         loop=_fine_tuning(200),
-        colour=_UNSEEN_STAIN,
+        colour=replace(_UNSEEN_STAIN, tint=0.2),
         geometry=_BASE_CROP,
-        emphasis=_BASE_EMPHASIS,
+        emphasis={**_BASE_EMPHASIS, "ctc_phc_u373": 0.3, "omnipose_docs_bact_phase": 0.5},
         starts_from="cellpose_base",
+        colours={"phase": replace(_UNSEEN_GREY, tint=0.7)},
     ),
     # not of the paper: CPnet on fluorescence, to be weighed against CDNet
     "cellpose_fluorescence": Recipe(
@@ -338,7 +340,8 @@ def paper_protocol(recipe: Recipe, n_images: int) -> Recipe:
         validate_every=max(1, steps // PAPER_EPOCHS),
     )
     if recipe.network == "cpnet":
-        return replace(recipe, loop=replace(loop, optimiser="sgd", lr=0.01))
+        crop = replace(recipe.geometry, patch_px=224)
+        return replace(recipe, loop=replace(loop, optimiser="sgd", lr=0.01), geometry=crop)
     return replace(
         recipe,
         loop=replace(loop, optimiser="nadam", lr=5e-4, momentum=0.99),

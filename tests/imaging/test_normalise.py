@@ -9,7 +9,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.mark.parametrize("mode", ["joint", "per_channel"])
+@pytest.mark.parametrize("mode", ["grey", "joint", "per_channel"])
 @pytest.mark.parametrize("n_channels", [1, 3])
 def test_most_pixels_land_between_0_and_1(rng, mode, n_channels):
     image = rng.integers(100, 4000, (64, 50, n_channels), dtype=np.uint16)
@@ -19,7 +19,7 @@ def test_most_pixels_land_between_0_and_1(rng, mode, n_channels):
     assert np.mean((out >= 0) & (out <= 1)) > 0.98
 
 
-@pytest.mark.parametrize("mode", ["joint", "per_channel"])
+@pytest.mark.parametrize("mode", ["grey", "joint", "per_channel"])
 def test_gain_and_encoding_do_not_matter(rng, mode):
     image = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
     expected = fit_normaliser(image, mode).apply(image)
@@ -37,10 +37,19 @@ def test_tiles_agree_with_the_whole(rng):
 def test_grey_equals_rgb_with_equal_channels(rng):
     grey = rng.integers(0, 256, (32, 32, 1), dtype=np.uint8)
     rgb = np.repeat(grey, 3, axis=2)
-    for mode in ("joint", "per_channel"):
+    for mode in ("grey", "joint", "per_channel"):
         one, three = (fit_normaliser(a, mode).apply(a) for a in (grey, rgb))
         # percentiles lie between two ranks: three times the pixels, another fraction of a level
         np.testing.assert_allclose(one, three, atol=1e-3)
+
+
+def test_coloured_light_makes_no_difference_to_grey(rng):
+    scene = rng.random((40, 50, 1), np.float32)
+    tinted = (0.5 + 0.5 * scene) * np.array([200.0, 90.0, 140.0], np.float32)
+    out = fit_normaliser(tinted, "grey").apply(tinted)
+    np.testing.assert_allclose(out, fit_normaliser(scene, "grey").apply(scene), atol=1e-4)
+    part = fit_normaliser(tinted, "grey").apply(tinted[5:9, 20:40])
+    np.testing.assert_array_equal(part, out[5:9, 20:40])
 
 
 @pytest.mark.parametrize("value", [0, 7, 65535])

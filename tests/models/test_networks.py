@@ -75,7 +75,7 @@ def test_windows_fit_the_networks(segmenter):
     assert segmenter.tile_px % 32 == 0
     assert 0 < 2 * segmenter.halo_px < segmenter.tile_px
     assert segmenter.object_px > 0
-    assert segmenter.normalisation in ("joint", "per_channel")
+    assert segmenter.normalisation in ("grey", "joint", "per_channel")
     assert not segmenter.runtime.network.training
 
 

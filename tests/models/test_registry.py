@@ -1,4 +1,5 @@
 import ctypes
+import importlib
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,24 @@ def test_both_runtimes_find_the_same(random_weights, expert):
     assert first.shape == second.shape
     # float32 on most processors, bfloat16 (8 bits a rounding) on those that have it
     assert np.abs(first - second).max() < 0.1 * np.abs(first).max()
+
+
+@pytest.mark.parametrize(
+    ("expert", "normalisation"),
+    [
+        ("cellpose_phase", "grey"),
+        ("cellpose_dic", "grey"),
+        ("cellpose_general", "grey"),
+        ("cellpose_brightfield", "joint"),
+        ("cellpose_fluorescence", "per_channel"),
+    ],
+)
+def test_colour_is_what_it_is_to_a_modality(random_weights, expert, normalisation):
+    module, _, build = SPECS[expert].expert.partition(":")
+    built = load_segmenter("cellpose_phase", "cpu", random_weights)
+    state = read_weights(SPECS["cellpose_phase"].weights, random_weights)
+    segmenter = getattr(importlib.import_module(module), build)(built.runtime, state)
+    assert segmenter.normalisation == normalisation
 
 
 def test_the_size_model_comes_with_the_weights(random_weights):

@@ -9,13 +9,14 @@ from training.intensity import (
     drop_channels,
     is_grey,
     reduce_bits,
+    tint_light,
     vary_intensity,
     vary_stains,
 )
 
 WILD = ColourSettings(
     invert=0.5, permute=0.5, jitter=0.3, grey=0.3, gain=0.5,
-    dropout=0.5, stain=0.3, shot=0.5, jpeg=0.5, bits=0.5,
+    dropout=0.5, stain=0.3, tint=0.5, shot=0.5, jpeg=0.5, bits=0.5,
 )  # fmt: skip
 
 
@@ -44,6 +45,25 @@ def test_intensities_stay_in_the_range_of_images(seed):
     assert varied.max() <= 2
     assert np.isfinite(varied).all()
     assert varied.std() > 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_light_of_another_colour_only_scales_and_shifts_each_channel(image, seed):
+    tinted = tint_light(image, np.random.default_rng(seed))
+    low, high = np.percentile(tinted, (0.5, 99.8))
+    assert (low, high) == (pytest.approx(0, abs=0.01), pytest.approx(1, abs=0.01))
+    for channel, before in zip(tinted.transpose(2, 0, 1), image.transpose(2, 0, 1), strict=True):
+        assert np.corrcoef(channel.ravel(), before.ravel())[0, 1] > 0.999
+
+
+def test_in_coloured_light_the_channels_of_a_grey_image_lie_apart(image):
+    grey = as_grey(image)
+    apart = [
+        np.ptp(tint_light(grey, np.random.default_rng(seed)).mean((0, 1))) for seed in range(9)
+    ]
+    assert np.median(apart) > 0.2
+    settings = ColourSettings(tint=1.0, grey=1.0)  # the tint comes after colour is dropped
+    assert not is_grey(vary_intensity(image, settings, np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -41,7 +41,7 @@ def test_a_recipe_can_be_followed(name):
     [
         ("cellpose_base", {"phase", "dic", "brightfield", "fluorescence", "qpi"}),
         ("cellpose_phase", {"phase", "qpi"}),
-        ("cellpose_brightfield", {"brightfield"}),
+        ("cellpose_brightfield", {"brightfield", "phase"}),
         ("unet_brightfield", {"brightfield"}),
         ("cellpose_fluorescence", {"fluorescence"}),
         ("cdnet_fluorescence", {"fluorescence"}),
@@ -53,6 +53,12 @@ def test_an_expert_learns_from_its_modalities(name, modalities):
     assert {m for m in known if recipe.accepts(make_record(m))} == modalities
     for modality in modalities:
         assert not recipe.accepts(make_record(modality, NOT_LEARNT[0]))
+
+
+def test_coloured_light_is_learnt_where_the_router_may_take_it_for_a_stain():
+    recipe = RECIPES["cellpose_brightfield"]
+    assert recipe.colours["phase"].tint > recipe.colour.tint > 0
+    assert recipe.geometry == RECIPES["cellpose_base"].geometry
 
 
 def test_only_quantitative_phase_is_rendered():
@@ -104,7 +110,10 @@ def test_the_common_start_varies_what_unseen_sources_vary():
     assert recipe.geometry.wide_share > 0
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"cellpose_base", "cellpose_fluorescence"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(RECIPES) - {"cellpose_base", "cellpose_brightfield", "cellpose_fluorescence"}),
+)
 def test_the_recipes_of_the_paper_leave_the_wide_effects_off(name):
     colour = RECIPES[name].colour
     assert not any((colour.dropout, colour.stain, colour.shot, colour.jpeg, colour.bits))
