@@ -38,8 +38,8 @@ RUN set -eu; \
 scipy.ndimage, skimage.measure, sklearn.cluster, tifffile, torch, tqdm, zarr"
 
 COPY weights/ /build/weights/
-COPY LICENSE docker-entrypoint.sh manifest.py options.py pipeline.py predict.py /build/code/
-COPY predict.sh stopwatch.py /build/code/
+COPY LICENSE arguments.py docker-entrypoint.sh manifest.py options.py pipeline.py /build/code/
+COPY predict.py predict.sh stopwatch.py /build/code/
 COPY imaging/ /build/code/imaging/
 COPY models/ /build/code/models/
 COPY router/ /build/code/router/

@@ -1,12 +1,12 @@
 """The command line of ``predict.py``: what it takes, checked; imports nothing heavy."""
 
 import argparse
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from arguments import read_amount, read_count
 from manifest import WEIGHTS_DIR
 from router.names import EXPERT_TABLES, MODALITIES
 from tiling.settings import DEFAULT_BATCH_SIZE, SIDE_MULTIPLE
@@ -74,7 +74,7 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     )
     add(
         "--diameter",
-        type=_amount,
+        type=read_amount,
         metavar="PX",
         help="median diameter of the cells, in pixels of the resolution that is labelled; skips its"
         " estimate (not used by U-Net and CDNet, --experts paper)",
@@ -111,7 +111,7 @@ def _add_ways_to_compute(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--batch-size",
-        type=_positive,
+        type=read_count,
         default=DEFAULT_BATCH_SIZE,
         metavar="N",
         help="windows that the network sees at once (default: %(default)s)",
@@ -124,12 +124,15 @@ def _add_ways_to_compute(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--max-memory",
-        type=_amount,
+        type=read_amount,
         metavar="GIB",
         help="memory that large images may take, about; smaller blocks where need be",
     )
     add(
-        "--max-gpu-memory", type=_amount, metavar="GIB", help="the same on the GPU; smaller batches"
+        "--max-gpu-memory",
+        type=read_amount,
+        metavar="GIB",
+        help="the same on the GPU; smaller batches",
     )
 
 
@@ -138,7 +141,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument(
         "--workers",
-        type=_positive,
+        type=read_count,
         metavar="N",
         help="spread images, and blocks of slides, over N processes of this machine",
     )
@@ -160,7 +163,7 @@ def _add_resolution(parser: argparse.ArgumentParser) -> None:
     )
     resolution.add_argument(
         "--mpp",
-        type=_amount,
+        type=read_amount,
         metavar="X",
         help="label the coarsest level with at most X micrometres a pixel",
     )
@@ -212,20 +215,4 @@ def _level(text: str) -> int:
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, got {number}")
-    return number
-
-
-def _amount(text: str) -> float:
-    """Read a length, a size or an amount of memory: finite and above 0."""
-    number = float(text)
-    if not (math.isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {number}")
-    return number
-
-
-def _positive(text: str) -> int:
-    """Read a positive number."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number

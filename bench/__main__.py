@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from arguments import read_count
 from bench.baseline import Change, compare_reports, name_baseline
 from bench.execution import BUILD
 from bench.machine import describe_machine
@@ -137,9 +138,9 @@ def build_parser(benches: Mapping[str, Bench]) -> argparse.ArgumentParser:
     add("--only", nargs="+", choices=tuple(benches), metavar="NAME", help="leave out the others")
     add("--list", action="store_true", help="name the benchmarks and end")
     add("--no-peer", action="store_true", help="leave out stock Cellpose; installs nothing")
-    add("--repeat", type=_positive, metavar="N", help="of each measurement (default: 3)")
+    add("--repeat", type=read_count, metavar="N", help="of each measurement (default: 3)")
     add("--quick", action="store_true", help="small work, once: shows that all runs, not how fast")
-    add("--images", type=_positive, default=12, metavar="N", help="of the folder (default: 12)")
+    add("--images", type=read_count, default=12, metavar="N", help="of the folder (default: 12)")
     add(
         "--kinds",
         nargs="+",
@@ -178,13 +179,6 @@ def _save_baseline(path: Path, report: Report) -> None:
         return
     write_report(path, report)
     logger.info("stored %s", path)
-
-
-def _positive(text: str) -> int:
-    """Read a number of at least 1."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"wanted at least 1, got {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from arguments import read_count
 from eval.leave_one_out import GivenScale, choose_images, score_image
 from eval.tables import APART
 from imaging.reading import ImageError
@@ -236,7 +237,7 @@ def add_choice_of_images(parser: argparse.ArgumentParser) -> None:
     """Add the options that tell which labelled images, and the weights that are put to them."""
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--modality", nargs="+", choices=MODALITIES, default=MODALITIES)
-    parser.add_argument("--images", type=int, default=20, metavar="N", help="a data set")
+    parser.add_argument("--images", type=read_count, default=20, metavar="N", help="a data set")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_DIR, metavar="DIR")
 
 
@@ -256,8 +257,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.images < 1:
-        parser.error(f"--images must be 1 or more, got {args.images}")
     path = args.out / "scores.csv"
     try:
         check_sizes(args.size)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from arguments import read_count
 from eval.official import score_labels
 from imaging.reading import ImageError, open_image
 from manifest import WeightsError
@@ -286,7 +287,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="instead of the modality's own",
     )
     parser.add_argument(
-        "--images", type=int, default=20, metavar="N", help="images of a source tested on"
+        "--images", type=read_count, default=20, metavar="N", help="images of a source tested on"
     )
     parser.add_argument("train_options", nargs="*", metavar="-- OPTION", help="for train.py")
     return parser
@@ -297,8 +298,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.images < 1:
-        parser.error(f"--images must be 1 or more, got {args.images}")
     try:
         labelled = [record for record in list_records(args.data) if record.label]
         results = []

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from arguments import read_count
 from eval.containers import has_container, has_image
 from eval.launch import System, container_system, local_system, peer_system
 from eval.runtime_file import SizedImage, TimedRun, read_machine, write_csv, write_json
@@ -66,8 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="for NAME_running_time.csv and the label images, NAME_seg (default: %(default)s)",
     )
     add("--json", type=Path, metavar="FILE", help="every run with its figures, for the report")
-    add("--repeats", type=_positive, default=1, metavar="N", help="rounds (default: 1)")
-    add("--limit", type=_positive, metavar="S", help="stop a run after so many seconds, it failed")
+    add("--repeats", type=read_count, default=1, metavar="N", help="rounds (default: 1)")
+    add("--limit", type=read_count, metavar="S", help="stop a run after so many seconds, it failed")
     add_system_arguments(parser)
     return parser
 
@@ -318,14 +319,6 @@ def _log_run(run: TimedRun) -> None:
         logger.error("%s: %s: %s", name, run.system, run.problem)
     else:
         logger.info("%s: %s %.2f s, rank %.2f s", name, run.system, run.real_s, run.rank_s)
-
-
-def _positive(text: str) -> int:
-    """Read a positive number."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -137,8 +137,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.images < 1:
-        parser.error(f"--images must be 1 or more, got {args.images}")
     choices = [FlowThresholds(*pair) for pair in itertools.product(args.logits, args.errors)]
     try:
         records = choose_records(list_records(args.data), "validation", args.modality, args.images)
