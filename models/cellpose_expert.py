@@ -14,7 +14,7 @@ from models.flows import (
     decode_and_check,
     decode_flows,
 )
-from models.looks import OTHER_SCALES, Look, best_look, is_near, measure_look
+from models.looks import BLIND_SCALES, OTHER_SCALES, Look, best_look, is_near, measure_look
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
 from models.size_view import SIZE_VIEW_PX, resize_view
 from stopwatch import Stopwatch
@@ -167,6 +167,8 @@ class CellposeSegmenter(Segmenter):
             beside = [guess.scale * factor for factor in OTHER_SCALES]
             low, high = SCALE_RANGE
             best = best_look(guess, [self.look(views, s) for s in beside if low <= s <= high])
+        if best.is_lost:
+            best = best_look(best, [self.look(views, scale) for scale in BLIND_SCALES])
         return best.fit(SCALE_RANGE)
 
     def _check(self, maps: FloatArray) -> CheckedInstances:

@@ -12,6 +12,8 @@ SOUND_RATIO = 1.3  # and how far the median cell may then be from the size the n
 NEAR_RATIO = 1.15  # cells found at a scale so near to the one wanted are as good as those at it
 OTHER_SCALES = (0.5, 2.0)  # tried, as factors of the guess, where it is not sound
 DISTRUST = 0.15  # of these, in the unit of the score
+LOST_KEPT = 0.3  # where no look keeps more of its mask, the guess tells nothing
+BLIND_SCALES = (0.25, 0.5, 1.0, 2.0)  # of the image's own pixels, tried then: cells of 120 to 15 px
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Look:
     def is_sound(self) -> bool:
         """Whether no other scale needs to be looked at."""
         return self.kept >= SOUND_KEPT and abs(float(np.log(self.size_ratio))) < np.log(SOUND_RATIO)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether hardly anything seen is a cell."""
+        return not (np.isfinite(self.size_ratio) and self.kept >= LOST_KEPT)
 
     @property
     def score(self) -> float:

@@ -12,7 +12,7 @@ from models.cellpose_expert import (
     SizeModel,
 )
 from models.flows import encode_flows
-from models.looks import NEAR_RATIO, Look, best_look
+from models.looks import BLIND_SCALES, NEAR_RATIO, Look, best_look
 from models.size_view import resize_view
 from tests.cells import draw_discs
 from tests.fakes import array_image
@@ -239,6 +239,34 @@ def test_a_small_image_is_seen_at_other_scales_if_the_guess_was_bad(tmp_path):
     labels = label_discs(segmenter, 30, tmp_path)
     assert segmenter.discs.n_maps == 4  # at 1, beside it, and where it was mended to
     assert labels.max() == 9
+
+
+class NarrowRuntime(DiscRuntime):
+    """See discs of about the size wanted only, as a network that was never shown others."""
+
+    def run(self, output, batch):
+        answer = super().run(output, batch)
+        if output == "maps":
+            labels = ndimage.label(answer[0, 2] > 0)[0]
+            areas = np.bincount(labels.ravel())
+            wanted = np.pi / 4 * NET_DIAMETER_PX**2
+            answer[0, 2][(areas < wanted / 2)[labels] | (areas > wanted * 2)[labels]] = -6.0
+        return answer
+
+
+@pytest.mark.parametrize("log_ratio", [-9.0, 9.0])
+@pytest.mark.parametrize("radius", [9, 15, 30, 55])
+def test_a_guess_that_shows_nothing_is_given_up(log_ratio, radius):
+    segmenter = DiscSegmenter(log_ratio)  # guesses the end of the range
+    segmenter.runtime = NarrowRuntime(log_ratio)
+    scale = segmenter.choose_scale([disc_view(radius, side=480)])
+    assert scale == pytest.approx(NET_DIAMETER_PX / (2 * radius), rel=0.05)
+
+
+def test_an_image_without_cells_is_looked_at_blindly_once():
+    segmenter = DiscSegmenter(log_ratio=0.0)
+    assert segmenter.choose_scale([np.zeros((200, 200, 3), np.float32)]) == 1.0
+    assert segmenter.discs.n_maps == 3 + len(BLIND_SCALES)
 
 
 GUESS = Look(1.0, 0.8, 0.6)
