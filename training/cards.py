@@ -143,6 +143,7 @@ def _describe_start(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> 
         f"itself started from {start['started_from']}.\n"
     )
     yield _table_of_sets(f"`{entry['started_from']}` trained on", start["trained_on"], sources)
+    yield from _describe_start(start, sources)
 
 
 def _table_of_sets(title: str, counts: Mapping[str, int], sources: Mapping[str, Source]) -> str:

@@ -60,6 +60,19 @@ def test_a_card_tells_how_the_start_was_trained():
     assert "| Steps | none of its own |" in card
 
 
+def test_a_card_goes_back_to_the_first_start():
+    def trained(started_from, sets, **further):
+        facts = {"steps": 7, "hours": 0.1, "device": "cpu", "commit": "50da", "validation_f1": 0.6}
+        return facts | {"started_from": started_from, "trained_on": sets} | further
+
+    base = trained("soup.safetensors", {"ctc_phc_u373": 13})
+    phase = trained("cellpose_base", {"vicar_qpi": 18}, start=base)
+    entry = ENTRY | {"started_from": "cellpose_phase", "start": phase}
+    card = write_card("cellpose_general", entry, read_sources())
+    assert card.index("Before that, `cellpose_phase`") < card.index("Before that, `cellpose_base`")
+    assert card.index("| vicar_qpi | 18 |") < card.index("| ctc_phc_u373 | 13 |")
+
+
 def test_a_card_names_data_terms_and_training():
     card = write_card("cellpose_phase", ENTRY, read_sources())
     assert "| usiigaci_nih3t3 | 34 | Usiigaci | MIT |" in card
