@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.torch_runtime import channels_last, half_type
+from models.torch_runtime import half_type, lay_out, memory_layout
 from training.monitor import Monitor
 
 logger = logging.getLogger(__name__)
@@ -206,7 +206,8 @@ class Trainer:
         torch.manual_seed(settings.seed)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        self.model = channels_last(task.build().to(device))
+        self.layout = memory_layout(device)
+        self.model = lay_out(task.build().to(device), self.layout)
         self.average = copy.deepcopy(self.model)
         self.best: dict[str, torch.Tensor] = {}
         self.optimiser = build_optimiser(self.model, settings)
@@ -263,7 +264,7 @@ class Trainer:
         batch = {name: torch.from_numpy(a).to(self.device) for name, a in arrays.items()}
         for name, value in batch.items():
             if value.ndim == 4:
-                batch[name] = value.contiguous(memory_format=torch.channels_last)
+                batch[name] = value.contiguous(memory_format=self.layout)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.settings)
         self.model.train()

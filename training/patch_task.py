@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from eval.matching import match_instances
-from models.torch_runtime import half_type
+from models.torch_runtime import half_type, memory_layout
 from training.augment import GeometrySettings, Patch, blank_patch, draw_patch
 from training.fields import Field
 from training.intensity import ColourSettings, vary_intensity
@@ -141,9 +141,9 @@ def run_padded(model: nn.Module, image: np.ndarray, multiple: int = 32) -> np.nd
     pad = ((0, -height % multiple), (0, -width % multiple), (0, 0))
     padded = np.pad(image, pad, mode="symmetric")
     device = next(model.parameters()).device
-    dtype = half_type(str(device))
+    dtype, layout = half_type(str(device)), memory_layout(str(device))
     x = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy()).to(device)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        maps = model(x.contiguous(memory_format=torch.channels_last))
+        maps = model(x.contiguous(memory_format=layout))
     array: np.ndarray = maps[0, :, :height, :width].float().cpu().numpy()
     return array

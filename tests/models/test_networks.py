@@ -8,7 +8,7 @@ from models import cdnet_expert, cellpose_expert, unet_expert
 from models.cdnet import build_cdnet
 from models.cpnet import build_cpnet
 from models.segmenter import Segmenter
-from models.torch_runtime import TorchRuntime, half_type
+from models.torch_runtime import TorchRuntime, half_type, memory_layout
 from models.unet_vgg16 import build_unet
 
 NETWORKS: dict[str, tuple[Callable[..., torch.nn.Module], Callable[..., Segmenter]]] = {
@@ -139,3 +139,25 @@ def test_processors_compute_in_bfloat16_where_they_have_it(monkeypatch, capabili
 def test_a_torch_that_does_not_know_its_processor_computes_in_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert half_type("cpu") is None
+
+
+@pytest.mark.parametrize("network_type", [torch.bfloat16, None])
+def test_only_networks_in_16_bits_are_laid_out_channels_last(monkeypatch, network_type):
+    monkeypatch.setattr("models.torch_runtime.half_type", lambda _: network_type)
+    expected = torch.channels_last if network_type else torch.contiguous_format
+    assert memory_layout("cpu") is expected
+    runtime = TorchRuntime(build_unet(), "cpu")
+    weights = next(w for w in runtime.network.parameters() if w.ndim == 4 and w.shape[1] > 1)
+    assert weights.is_contiguous(memory_format=expected)
+
+
+def test_the_layout_in_memory_changes_no_map_beyond_rounding():
+    torch.manual_seed(0)
+    runtime = exact_runtime(build_unet())
+    batch = np.random.default_rng(4).random((2, 64, 96, 3), np.float32)
+    maps = {}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        runtime.layout = layout
+        runtime.network.to(memory_format=layout)
+        maps[layout] = runtime.run("maps", batch)
+    assert np.allclose(*maps.values(), rtol=1e-3, atol=1e-4)
