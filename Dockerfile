@@ -39,7 +39,7 @@ scipy.ndimage, skimage.measure, sklearn.cluster, tifffile, torch, tqdm, zarr"
 
 COPY weights/ /build/weights/
 COPY LICENSE arguments.py docker-entrypoint.sh manifest.py options.py pipeline.py /build/code/
-COPY predict.py predict.sh stopwatch.py /build/code/
+COPY predict.py predict.sh progress.py side_by_side.py stopwatch.py /build/code/
 COPY imaging/ /build/code/imaging/
 COPY models/ /build/code/models/
 COPY router/ /build/code/router/

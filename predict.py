@@ -10,7 +10,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from imaging.listing import ImageError, find_name_clashes, list_images, output_name
 from manifest import WeightsError, read_manifest
 from options import Options, UsageError, parse_options
+from progress import SlideBar, with_progress_bar
+from side_by_side import count_image_threads, is_small_image, label_side_by_side
 from stopwatch import Stopwatch, describe_profile, seconds_since_process_start
 from tiling.settings import TilingSettings
 
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline import ImageResult, Job
-    from tiling.engine import SlideProgress
     from tiling.maps import TileNetwork
     from workers.pool import Pool
 
@@ -73,7 +75,8 @@ def main(
     with _logging(options.verbose):
         code = _run(options, build_job or build_trained_job, watch)
     if options.profile:
-        sys.stderr.write(describe_profile(watch.seconds()) + "\n")
+        elapsed = sum(watch.seconds().values())
+        sys.stderr.write(describe_profile(watch.all_seconds(), elapsed) + "\n")
     return code
 
 
@@ -191,7 +194,7 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
         from router.router import Route, load_router  # noqa: PLC0415
 
         device, runtime = choose_runtime(options)
-    router = functools.cache(lambda: load_router(options.weights))
+    router = load_once(lambda: load_router(options.weights))
 
     def route(overview: "npt.NDArray[np.float32]") -> Route:
         if options.modality is None:
@@ -199,6 +202,7 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
         expert = EXPERT_OF.get(options.modality) or router().expert_for(options.modality, overview)
         return Route(options.modality, expert, {})
 
+    @load_once
     def load(expert: str) -> "TileNetwork":
         network: TileNetwork = registry.load_segmenter(
             expert, device, options.weights, runtime, watch
@@ -218,6 +222,18 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
         identify=functools.partial(identify_expert, options.weights, f"{runtime} {device}"),
         report=SlideBar() if sys.stderr.isatty() else None,
     )
+
+
+def load_once(load: Callable[..., T]) -> Callable[..., T]:
+    """Keep what a function gives; threads that ask for the same at once wait for one call."""
+    kept, lock = functools.cache(load), threading.Lock()
+
+    @functools.wraps(load)
+    def give(*arguments: Any) -> T:
+        with lock:
+            return kept(*arguments)
+
+    return give
 
 
 def identify_expert(weights: Path, computed_by: str, expert: str) -> str:
@@ -267,7 +283,7 @@ def choose_tiling(options: Options) -> TilingSettings:
 
 
 def label_images(images: Sequence[Path], job: "Job", pool: "Pool | None" = None) -> int:
-    """Label images, one after another or on a pool's workers; a failure never stops the rest.
+    """Label images, in this process or on a pool's workers; a failure never stops the rest.
 
     Returns
     -------
@@ -279,10 +295,15 @@ def label_images(images: Sequence[Path], job: "Job", pool: "Pool | None" = None)
     def label(path: Path) -> "ImageResult":
         return process_image(path, job)
 
-    here = ((path, functools.partial(label, path)) for path in images)
-    outcomes = here if pool is None else pool.label_images(images, label)
+    outcomes: Iterator[tuple[Path, Callable[[], ImageResult]]]
+    if pool is None:
+        is_small = functools.partial(is_small_image, level=job.level, mpp=job.mpp)
+        n_threads = count_image_threads(len(images), job.tiling)
+        outcomes = label_side_by_side(images, label, is_small, n_threads, job.watch)
+    else:
+        outcomes = pool.label_images(images, label)
     n_failed = 0
-    for path, outcome in _with_progress_bar(outcomes, len(images)):
+    for path, outcome in with_progress_bar(outcomes, len(images)):
         try:
             _log_result(outcome())
             continue
@@ -296,47 +317,6 @@ def label_images(images: Sequence[Path], job: "Job", pool: "Pool | None" = None)
             logger.exception("%s: failed for a reason that is a fault of this program", path.name)
         n_failed += 1
     return n_failed
-
-
-def _with_progress_bar(outcomes: Iterable[T], n_images: int) -> Iterable[T]:
-    """Show a progress bar on a terminal."""
-    if not sys.stderr.isatty():
-        return outcomes
-    from tqdm import tqdm  # noqa: PLC0415 - takes as long to import as argparse and logging
-
-    bar: Iterable[T] = tqdm(outcomes, total=n_images, unit="image")
-    return bar
-
-
-class SlideBar:
-    """Show how far an image of several blocks is: pixels, cells, time left."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def __call__(self, progress: "SlideProgress") -> None:
-        """Show progress; the bar of an image goes with its last block."""
-        if progress.n_blocks == 1:
-            return
-        if progress.n_done == 1 or self._bar is None:
-            self._open(progress)
-        self._bar.set_postfix_str(
-            f"block {progress.n_done}/{progress.n_blocks}, {progress.n_cells} cells", refresh=False
-        )
-        self._bar.update(progress.n_pixels_done - self._bar.n)
-        self._bar.refresh()
-        if progress.n_done == progress.n_blocks:
-            self._bar.close()
-
-    def _open(self, progress: "SlideProgress") -> None:
-        """Begin the bar of an image; that of one that failed goes."""
-        from tqdm import tqdm  # noqa: PLC0415 - takes as long to import as argparse and logging
-
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = tqdm(
-            desc=progress.name, total=progress.n_pixels, unit="px", unit_scale=True, leave=False
-        )
 
 
 def _start_watch() -> Stopwatch:

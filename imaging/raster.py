@@ -8,10 +8,17 @@ import numpy as np
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from imaging.image import ArraySource, ImageError, Pixels, SourceImage, check_decoded_size
 
 _REMEDY = "the file is damaged or incomplete: copy or export it again"
+PNG_SIGNATURE, JPEG_SIGNATURE, BMP_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
+_PLUGINS: dict[bytes, type[ImageFile]] = {
+    PNG_SIGNATURE: PngImageFile,
+    JPEG_SIGNATURE: JpegImageFile,
+    BMP_SIGNATURE: BmpImageFile,
+}
 # What Pillow's plugins raise on damaged files besides OSError
 _PILLOW_ERRORS = (
     OSError,
@@ -25,6 +32,31 @@ _PILLOW_ERRORS = (
     struct.error,
     MemoryError,
 )
+
+
+def measure_raster(path: Path) -> tuple[int, int] | None:
+    """Read the height and width of a PNG, JPEG or BMP from its header; None for other files.
+
+    Raises
+    ------
+    ImageError
+        If the header is damaged.
+    OSError
+        If the file cannot be read.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(len(PNG_SIGNATURE))
+        plugin = next((p for mark, p in _PLUGINS.items() if head.startswith(mark)), None)
+        if plugin is None:
+            return None
+        stream.seek(0)
+        try:
+            with plugin(stream) as opened:
+                width, height = opened.size
+        except _PILLOW_ERRORS as error:
+            reason = f"cannot be decoded ({_first_line(error)})"
+            raise ImageError.about(path, reason, _REMEDY) from None
+    return height, width
 
 
 def open_png(path: Path) -> SourceImage:

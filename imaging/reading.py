@@ -7,16 +7,33 @@ from imaging.image import Box, Image, SourceImage
 from imaging.levels import Level, LevelChoice, open_levels
 from imaging.listing import SUFFIXES, ImageError, ImageList, is_ome_zarr, list_images
 from imaging.ome_zarr import open_ome_zarr
-from imaging.raster import open_bmp, open_jpeg, open_png
+from imaging.raster import (
+    BMP_SIGNATURE,
+    JPEG_SIGNATURE,
+    PNG_SIGNATURE,
+    measure_raster,
+    open_bmp,
+    open_jpeg,
+    open_png,
+)
 from imaging.tiff import open_tiff
 
-__all__ = ["SUFFIXES", "Box", "Image", "ImageError", "ImageList", "list_images", "open_image"]
+__all__ = [
+    "SUFFIXES",
+    "Box",
+    "Image",
+    "ImageError",
+    "ImageList",
+    "list_images",
+    "measure_image",
+    "open_image",
+]
 
 # First bytes of a file -> its reader. Files are told apart by content: names lie.
 _READERS: tuple[tuple[bytes, Callable[[Path, LevelChoice], SourceImage]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", lambda path, choice: _one_level(open_png(path), choice)),
-    (b"\xff\xd8\xff", lambda path, choice: _one_level(open_jpeg(path), choice)),
-    (b"BM", lambda path, choice: _one_level(open_bmp(path), choice)),
+    (PNG_SIGNATURE, lambda path, choice: _one_level(open_png(path), choice)),
+    (JPEG_SIGNATURE, lambda path, choice: _one_level(open_jpeg(path), choice)),
+    (BMP_SIGNATURE, lambda path, choice: _one_level(open_bmp(path), choice)),
     (b"II*\0", open_tiff),
     (b"MM\0*", open_tiff),
     (b"II+\0", open_tiff),  # BigTIFF
@@ -77,6 +94,35 @@ def open_image(path: Path, level: int | None = None, mpp: float | None = None) -
     raise ImageError.about(
         path, "is not a PNG, JPEG, BMP or TIFF image", "convert it to one of these"
     )
+
+
+def measure_image(
+    path: Path, level: int | None = None, mpp: float | None = None
+) -> tuple[int, int]:
+    """Tell the height and width of an image without decoding its pixels.
+
+    Parameters
+    ----------
+    path, level, mpp
+        As :func:`open_image` takes them.
+
+    Returns
+    -------
+    (int, int)
+        In pixels.
+
+    Raises
+    ------
+    ImageError
+        If the header cannot be read.
+    OSError
+        If the file cannot.
+    """
+    size = None if is_ome_zarr(path) else measure_raster(path)
+    if size is None:
+        with open_image(path, level, mpp) as image:
+            size = image.shape[:2]
+    return size
 
 
 def _one_level(image: SourceImage, choice: LevelChoice) -> SourceImage:

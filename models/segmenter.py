@@ -1,5 +1,6 @@
 """An expert ready to run: a network behind NumPy arrays, whatever runtime computes it."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -13,6 +14,8 @@ FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int32]
 
 Output = Literal["maps", "style"]
+
+_turn = threading.Lock()  # one network computes at a time: it has all cores, or the GPU, to itself
 
 
 class Runtime(Protocol):
@@ -123,8 +126,13 @@ class Segmenter:
 
     def compute(self, output: Output, batch: FloatArray) -> FloatArray:
         """Run the network for one of its outputs; see :meth:`Runtime.run`."""
-        with self.watch.stage("network"):
-            return self.runtime.run(output, batch)
+        with self.watch.stage("waiting"):
+            _turn.acquire()
+        try:
+            with self.watch.stage("network"):
+                return self.runtime.run(output, batch)
+        finally:
+            _turn.release()
 
     def choose_scale(self, views: Sequence[FloatArray]) -> float:
         """Choose network pixels a native pixel; 1 for the networks that see native pixels.

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -13,7 +14,8 @@ import tifffile
 import options
 import predict
 from manifest import WeightsError, write_entry
-from stopwatch import Stopwatch
+from progress import SlideBar
+from stopwatch import STAGES, Stopwatch
 from tests.fakes import DiscNetwork, draw_discs, fake_job, write_discs
 from tiling.engine import SlideProgress
 from tiling.settings import TilingSettings
@@ -211,8 +213,7 @@ def test_a_profile_accounts_for_all_of_the_time(folders, capsys, monkeypatch, op
     write_discs(source / "one.png", n_discs=1)
     assert run("-i", source, "-o", output, option) == 0
     profile = profile_of(capsys.readouterr().err)
-    stages = ["start", "imports", "routing", "weights", "network", "decoding", "writing", "other"]
-    assert list(profile["stages"]) == stages
+    assert list(profile["stages"]) == list(STAGES)
     assert sum(profile["stages"].values()) == pytest.approx(profile["total_s"], abs=0.01)
     assert profile["peak_rss_mib"] > 10
     assert profile["stages"]["writing"] > 0
@@ -335,7 +336,7 @@ def test_empty_windows_are_told_in_the_line_of_an_image(folders, caplog):
 
 
 def test_a_slide_on_a_terminal_has_a_bar_of_its_own(capsys):
-    bar = predict.SlideBar()
+    bar = SlideBar()
     bar(SlideProgress("small.png", 1, 1, 100, 100, 7))
     assert capsys.readouterr().err == ""
     for n_done in (1, 2, 3, 4):
@@ -344,6 +345,47 @@ def test_a_slide_on_a_terminal_has_a_bar_of_its_own(capsys):
     assert "large.png" in said
     assert "block 4/4, 44 cells" in said
     assert "4.00k/4.00k" in said
+
+
+def test_an_image_beside_others_has_no_bar_of_its_own(capsys):
+    bar = SlideBar()
+    thread = threading.Thread(target=bar, args=(SlideProgress("one.png", 4, 1, 4000, 1000, 7),))
+    thread.start()
+    thread.join()
+    assert capsys.readouterr().err == ""
+
+
+def test_images_side_by_side_get_the_labels_and_the_order_of_one_after_another(folders, caplog):
+    source, output = folders
+    for k in range(7):
+        write_discs(source / f"image{k}.png", n_discs=k % 3 + 1)
+    (source / "image3.png").write_bytes(b"broken")
+    labels = {}
+    for n_decoders in (0, 3):
+
+        def job(output, n_decoders=n_decoders):
+            return dataclasses.replace(
+                fake_job(output), tiling=TilingSettings(n_decoders=n_decoders)
+            )
+
+        caplog.clear()
+        out = output / str(n_decoders)
+        assert run("-i", source, "-o", out, job=job) == 1
+        said = [record.getMessage().partition(":")[0] for record in caplog.records]
+        assert said == [f"image{k}.png" for k in range(7)]
+        labels[n_decoders] = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert len(labels[0]) == 6
+    assert labels[0] == labels[3]
+
+
+def test_the_profile_of_images_side_by_side_tells_the_time_that_passed(folders, capsys):
+    source, output = folders
+    for k in range(4):
+        write_discs(source / f"image{k}.png", n_discs=1)
+    assert run("-i", source, "-o", output, "--profile") == 0
+    profile = profile_of(capsys.readouterr().err)
+    assert profile["stages"]["writing"] > 0
+    assert profile["stages"]["waiting"] < profile["total_s"]
 
 
 def test_a_missing_input_folder_is_wrong_usage(folders, caplog):

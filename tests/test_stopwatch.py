@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -79,6 +80,38 @@ def test_an_error_ends_its_stage(clock):
     assert watch.seconds()["other"] == 5
 
 
+def test_a_thread_that_follows_has_a_page_of_its_own(clock):
+    watch = Stopwatch()
+    seen = {}
+
+    def work():
+        with watch.stage("network"):  # not counted: it does not follow yet
+            clock(100)
+        with watch.follow():
+            before = watch.seconds()
+            with watch.stage("decoding"):
+                clock(2)
+            seen.update(watch.since(before))
+
+    with watch.stage("waiting"):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    clock(1)
+    assert seen == {"decoding": 2}
+    own = watch.seconds()
+    assert (own["waiting"], own["decoding"], own["other"]) == (102, 0, 1)
+    everything = watch.all_seconds()
+    assert (everything["waiting"], everything["decoding"], everything["other"]) == (0, 2, 1)
+
+
+def test_a_follower_that_waits_is_told(clock):
+    watch = Stopwatch()
+    with watch.follow(), watch.stage("waiting"):
+        clock(3)
+    assert watch.all_seconds()["waiting"] == 3
+
+
 def test_time_before_the_watch_can_be_added(clock):
     watch = Stopwatch()
     watch.add("start", 0.25)
@@ -103,6 +136,12 @@ def test_a_profile_is_a_table_and_a_line_for_programs():
     assert set(profile) == {"total_s", "peak_rss_mib", "stages"}
     assert profile["total_s"] == 4.0
     assert profile["stages"] == seconds
+
+
+def test_stages_side_by_side_leave_the_total_to_the_clock():
+    seconds = dict.fromkeys(STAGES, 0.0) | {"network": 3.0, "decoding": 3.0}
+    last = describe_profile(seconds, elapsed=4.0).splitlines()[-1]
+    assert json.loads(last.removeprefix("PROFILE "))["total_s"] == 4.0
 
 
 def test_no_time_at_all_can_be_described():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from imaging.reading import ImageError, open_image
+from imaging.reading import ImageError, measure_image, open_image
 from pipeline import ImageResult, process_image
 from stopwatch import Stopwatch
 from tiling.block_job import SlideJob, run_blocks
@@ -163,10 +163,10 @@ def _is_large(path: Path, job: "Job") -> bool:
     if path.is_file() and path.stat().st_size * PIXELS_A_BYTE < limit_px:
         return False
     try:
-        with open_image(path, job.level, job.mpp) as image:
-            return image.shape[0] * image.shape[1] > limit_px
-    except ImageError:
+        height, width = measure_image(path, job.level, job.mpp)
+    except (ImageError, OSError):
         return False  # that it cannot be read is told when it is labelled
+    return height * width > limit_px
 
 
 def _load(job: "Job", expert: Expert) -> "TileNetwork":

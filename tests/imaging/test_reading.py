@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image as PillowImage
 
 from imaging.image import MAX_DECODED_BYTES, ImageError, check_decoded_size
-from imaging.reading import open_image
+from imaging.reading import measure_image, open_image
 
 RNG = np.random.default_rng(0)
 SHAPE = (37, 53)
@@ -383,3 +383,30 @@ def test_slides_are_not_decompression_bombs(tmp_path, monkeypatch):
         PillowImage.fromarray(pixels).save(tmp_path / name)
         with open_image(tmp_path / name) as image:
             assert image.shape == (*SHAPE, 3)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif", "wrong.tif"])
+def test_an_image_is_measured_by_its_header(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    pixels = np.random.default_rng(0).integers(0, 255, (37, 53), np.uint8)
+    PillowImage.fromarray(pixels).save(path, format="PNG" if name == "wrong.tif" else None)
+    monkeypatch.setattr(imagecodecs, "png_decode", None)
+    assert measure_image(path) == (37, 53)
+
+
+def test_a_pyramid_is_measured_at_the_level_asked_for(tmp_path):
+    path = tmp_path / "slide.tif"
+    with tifffile.TiffWriter(path) as writer:
+        full = np.zeros((128, 256), np.uint8)
+        writer.write(full, subifds=1, tile=(64, 64))
+        writer.write(full[::2, ::2], subfiletype=1, tile=(64, 64))
+    assert measure_image(path) == (128, 256)
+    assert measure_image(path, level=1) == (64, 128)
+
+
+@pytest.mark.parametrize("head", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b"hello", b""])
+def test_a_damaged_header_cannot_be_measured(tmp_path, head):
+    path = tmp_path / "broken.png"
+    path.write_bytes(head)
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        measure_image(path)

@@ -1,4 +1,6 @@
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from models import cdnet_expert, cellpose_expert, unet_expert
 from models.cdnet import build_cdnet
 from models.cpnet import build_cpnet
 from models.segmenter import Segmenter
-from models.torch_runtime import TorchRuntime, half_type, memory_layout
+from models.torch_runtime import TorchRuntime, half_type, lay_out, memory_layout
 from models.unet_vgg16 import build_unet
 
 NETWORKS: dict[str, tuple[Callable[..., torch.nn.Module], Callable[..., Segmenter]]] = {
@@ -155,9 +157,41 @@ def test_the_layout_in_memory_changes_no_map_beyond_rounding():
     torch.manual_seed(0)
     runtime = exact_runtime(build_unet())
     batch = np.random.default_rng(4).random((2, 64, 96, 3), np.float32)
-    maps = {}
+    maps = []
     for layout in (torch.contiguous_format, torch.channels_last):
         runtime.layout = layout
-        runtime.network.to(memory_format=layout)
-        maps[layout] = runtime.run("maps", batch)
-    assert np.allclose(*maps.values(), rtol=1e-3, atol=1e-4)
+        lay_out(runtime.network, layout)
+        maps.append(runtime.run("maps", batch))
+    assert np.allclose(maps[0], maps[1], rtol=1e-3, atol=1e-4)
+
+
+def test_one_network_computes_at_a_time():
+    met = threading.Barrier(2)
+
+    class Runtime:
+        device = "cpu"
+
+        def run(self, output, batch):
+            with pytest.raises(threading.BrokenBarrierError):
+                met.wait(timeout=0.05)
+            met.reset()
+            return batch
+
+    experts = [Segmenter(Runtime(), unet_expert.WINDOWS) for _ in range(2)]
+    batch = np.zeros((1, 32, 32, 3), np.float32)
+    with ThreadPoolExecutor(2) as threads:
+        given = list(threads.map(lambda expert: expert.forward(batch), experts))
+    assert len(given) == 2
+
+
+def test_a_network_that_fails_leaves_the_turn_to_others():
+    class Broken:
+        device = "cpu"
+
+        def run(self, output, batch):
+            raise MemoryError
+
+    expert = Segmenter(Broken(), unet_expert.WINDOWS)
+    for _ in range(2):  # a turn that is not given back would block the second
+        with pytest.raises(MemoryError):
+            expert.forward(np.zeros((1, 32, 32, 3), np.float32))
