@@ -12,6 +12,7 @@ EXPERT_OF = {
 # (eval/results/experts.md), or none.
 EXPERT_TABLES: dict[str, dict[str, str]] = {
     "best": {
+        "cellpose_dic": "cellpose_general",
         "unet_brightfield": "cellpose_brightfield",
         "cdnet_fluorescence": "cellpose_fluorescence",
     },
