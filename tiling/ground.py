@@ -7,6 +7,7 @@ cell hardly shows in it.
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -61,13 +62,13 @@ class Ground:
 
     def _is_even(self, pixels: Float32) -> bool:
         """Tell whether all patches of some pixels have the ground's tone."""
-        patches = _patch_means(pixels).reshape(-1, 3)
-        median = np.median(patches, axis=0)
+        patches = _patch_means(pixels)
+        median = np.median(patches, axis=1)
         if np.abs(median - np.asarray(self.tone, np.float32)).max() > TONE_TOLERANCE:
             return False
         return bool(
-            (patches.max(axis=0) - median).max() <= FLAT_TOLERANCE
-            and (median - patches.min(axis=0)).max() <= FLAT_TOLERANCE
+            (patches.max(axis=1) - median).max() <= FLAT_TOLERANCE
+            and (median - patches.min(axis=1)).max() <= FLAT_TOLERANCE
         )
 
 
@@ -104,15 +105,7 @@ def _mode(values: npt.NDArray[np.float32]) -> float:
 
 
 def _patch_means(pixels: Float32) -> Float32:
-    """Average (Y, X, 3) over squares; those at the far edges may overlap their neighbours."""
-    for axis in (0, 1):
-        side = min(PATCH_PX, pixels.shape[axis])
-        starts = np.arange(0, pixels.shape[axis] - side + 1, side)
-        last = pixels.shape[axis] - side
-        if starts[-1] != last:
-            starts = np.append(starts, last)
-        total = pixels.take(starts, axis)
-        for offset in range(1, side):
-            total = total + pixels.take(starts + offset, axis)
-        pixels = total / np.float32(side)
-    return pixels
+    """Average (Y, X, 3) over squares, or a little less where a side is no multiple: (3, N)."""
+    height, width = (-(-side // PATCH_PX) for side in pixels.shape[:2])
+    means = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(means.reshape(-1, 3).T)

@@ -99,6 +99,12 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
         help="optimiser steps in all, instead of the recipe's; 0 ships the start as it is",
     )
     parser.add_argument("--batch", type=positive, help="crops a step, instead of the recipe's")
+    parser.add_argument(
+        "--seed",
+        type=natural,
+        help="of weights and crops, instead of 0; another one where a run starts from weights "
+        "that learnt from the same images, or it draws the same crops once more",
+    )
 
 
 def natural(text: str) -> int:
@@ -146,8 +152,9 @@ def run(args: argparse.Namespace, stop: Stop) -> bool:
     """Train what the arguments name; False if a stop was asked for before the end."""
     place = Workplace(args.runs, args.weights, args.device)
     choices = Choices(
-        args.protocol, args.augment, args.semi, args.cycles, args.steps, args.batch, args.init
-    )
+        args.protocol, args.augment, args.semi, args.cycles, args.steps, args.batch, args.seed,
+        args.init,
+    )  # fmt: skip
     names = list(RECIPES) if args.expert == "all" else [args.expert]
     records = list_for_training(args, with_unlabelled=choices.semi != "none")
     if args.expert in ("all", ROUTER):

@@ -60,7 +60,7 @@ class Choices:
         How unlabelled images teach.
     n_cycles : int
         Of the pseudo-mask cycle.
-    steps, batch : int or None
+    steps, batch, seed : int or None
         Instead of the recipe's.
     init : Path or None
         Weight file to start from, instead of the recipe's start.
@@ -72,6 +72,7 @@ class Choices:
     n_cycles: int = 1
     steps: int | None = None
     batch: int | None = None
+    seed: int | None = None
     init: Path | None = None
 
 
@@ -159,7 +160,7 @@ def plan_expert(
     if choices.augment == "wide":
         recipe = widen(recipe)
     recipe = choose_semi(name, recipe, "none" if name == BASE else choices.semi)
-    changes = {key: getattr(choices, key) for key in ("steps", "batch")}
+    changes = {key: getattr(choices, key) for key in ("steps", "batch", "seed")}
     changes = {key: value for key, value in changes.items() if value is not None}
     recipe = replace(recipe, loop=replace(recipe.loop, **changes))
     if len(train) < recipe.loop.batch:

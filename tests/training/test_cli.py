@@ -111,6 +111,19 @@ def test_everything_is_trained_once_and_can_be_loaded(train, tmp_path, monkeypat
     verified_path("cellpose_dic.safetensors", weights)  # raises no error
 
 
+def test_another_seed_draws_other_crops_from_the_same_start(train, tmp_path):
+    def entry(seed):
+        shutil.rmtree(tmp_path / "runs" / "cellpose_dic", ignore_errors=True)
+        assert train("cellpose_dic", "--seed", seed) == 0
+        return read_manifest(tmp_path / "weights")["cellpose_dic.safetensors"]
+
+    assert train("cellpose_base") == 0
+    first, again, other = entry(1), entry(1), entry(2)
+    assert first["settings"]["seed"] == 1
+    assert first["sha256"] == again["sha256"]
+    assert first["sha256"] != other["sha256"]
+
+
 def test_the_manifest_says_how_an_expert_was_trained(train, tmp_path):
     assert train("cellpose_base") == 0
     assert not (tmp_path / "weights").exists()  # a start for others is not shipped
