@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.flows import CheckedInstances
 
+DEBRIS = 0.5  # of the diameter that most of the area found has: what is smaller is no cell
 SOUND_KEPT = 0.8  # share of the mask that passes the flow check where the scale is good
 SOUND_RATIO = 1.3  # and how far the median cell may then be from the size the network wants
 NEAR_RATIO = 1.15  # cells found at a scale so near to the one wanted are as good as those at it
@@ -25,7 +27,7 @@ class Look:
     scale : float
         Network pixels a native pixel.
     size_ratio : float
-        Median diameter found over the diameter that the network wants; NaN without cells.
+        Diameter found (:func:`typical_diameter`) over the one the network wants; NaN without cells.
     kept : float
         Share of the mask that passes the flow check, 0 to 1. It falls where cells are taken
         apart or merged, as they are far from the right scale.
@@ -89,9 +91,32 @@ def measure_look(scale: float, seen: Sequence[CheckedInstances], wanted_px: floa
     of_view = [np.bincount(view.found.ravel())[1:] for view in seen]
     n_sound = sum(view.sound * areas.sum() for view, areas in zip(seen, of_view, strict=True))
     areas = np.concatenate(of_view)
-    areas = areas[areas > 0]
-    diameter_px = float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else np.nan
-    return Look(scale, diameter_px / wanted_px, float(n_sound) / max(int(areas.sum()), 1))
+    share = float(n_sound) / max(int(areas.sum()), 1)
+    return Look(scale, typical_diameter(areas) / wanted_px, share)
+
+
+def typical_diameter(areas: NDArray[np.intp]) -> float:
+    """Estimate the median diameter of cells among which there may be debris.
+
+    Parameters
+    ----------
+    areas : (N,) ndarray of int
+        In pixels; those of 0 count for nothing.
+
+    Returns
+    -------
+    float
+        Of the discs with these areas, in pixels; NaN without any. What has less than half the
+        diameter of the cell in the middle of the area found is left out: a few specks beside a
+        cell, or a hundred beside forty, do not decide.
+    """
+    ordered = np.sort(areas)
+    filled = np.cumsum(ordered)
+    if not (filled.size and filled[-1]):
+        return float("nan")
+    middle = ordered[np.searchsorted(filled, filled[-1] / 2)]
+    cells = ordered[ordered >= DEBRIS**2 * middle]
+    return float(np.median(np.sqrt(cells * 4.0 / np.pi)))
 
 
 def is_near(scale: float, other: float) -> bool:

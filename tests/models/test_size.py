@@ -12,7 +12,7 @@ from models.cellpose_expert import (
     SizeModel,
 )
 from models.flows import encode_flows
-from models.looks import BLIND_SCALES, NEAR_RATIO, Look, best_look
+from models.looks import BLIND_SCALES, NEAR_RATIO, Look, best_look, typical_diameter
 from models.size_view import resize_view
 from tests.cells import draw_discs
 from tests.fakes import array_image
@@ -151,6 +151,28 @@ def test_cells_of_known_size_correct_the_scale(radius, scale):
     refined = DiscSegmenter().refine_scale([disc_view(radius)], scale)
     # the bound is for the pixels of small discs: 5 % of 18 px is less than one pixel
     assert refined == pytest.approx(NET_DIAMETER_PX / (2 * radius), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("areas", "diameter_px"),
+    [
+        ([100, 100, 100], 11.28),
+        ([100, 200, 300, 0, 0], 15.96),  # the plain median of cells that differ by a factor of 3
+        ([5, 5, 5, 5, 1000], 35.68),  # specks beside one cell
+        ([10] * 100 + [1000] * 40, 35.68),
+        ([26] * 9 + [100] * 10, 11.28),  # just cells: half the diameter and a little more
+        ([7], 2.985),  # nothing larger: then this is the cell
+    ],
+)
+def test_debris_does_not_decide_how_large_cells_are(areas, diameter_px):
+    measured = typical_diameter(np.array(areas))
+    assert measured == pytest.approx(diameter_px, rel=1e-3)
+    assert typical_diameter(np.array(areas[::-1])) == measured
+
+
+@pytest.mark.parametrize("areas", [[], [0, 0]])
+def test_no_cells_have_no_size(areas):
+    assert np.isnan(typical_diameter(np.array(areas, np.intp)))
 
 
 def test_without_cells_the_scale_stays():
