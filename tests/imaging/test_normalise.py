@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imaging.normalise import CLIP, fit_normaliser
+from imaging.normalise import CLIP, as_three, fit_normaliser
 
 
 @pytest.fixture
@@ -76,3 +76,22 @@ def test_outliers_are_clipped(rng):
 def test_wrong_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="overview"):
         fit_normaliser(np.zeros(shape), "joint")
+
+
+@pytest.mark.parametrize("mode", ["grey", "joint", "per_channel"])
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_equal_channels_are_normalised_once(mode, n_channels, rng):
+    image = rng.integers(0, 200, (40, 30, n_channels)).astype(np.uint8)
+    normaliser = fit_normaliser(image, mode)
+    narrow = normaliser.apply_narrow(image)
+    assert narrow.shape[2] == (1 if mode == "grey" or n_channels == 1 else 3)
+    np.testing.assert_array_equal(as_three(narrow), normaliser.apply(image))
+
+
+def test_a_single_channel_gets_the_range_of_each_of_three(rng):
+    colours = rng.integers(0, (50, 100, 200), (40, 30, 3)).astype(np.uint8)
+    grey = colours[..., :1]
+    normaliser = fit_normaliser(colours, "per_channel")
+    three = normaliser.apply(np.repeat(grey, 3, axis=2))
+    assert not np.array_equal(three[..., 0], three[..., 2])
+    np.testing.assert_array_equal(normaliser.apply_narrow(grey), three)
