@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.segmenter import FloatArray, LabelArray
+from models.size_view import disc_diameters
 
 # Chosen on validation images (see ARCHITECTURE.md).
 SMALL_PX = 14.5  # median diameter below which the boundary class, 3 px wide, leaves no inside
@@ -85,7 +86,7 @@ def measure_cells(
     if not areas.size:
         return CellSizes(0.0, 0)
     n_pixels = sum(window.shape[0] * window.shape[1] for window in windows)
-    diameters = np.sqrt(areas * 4.0 / np.pi) / scale
+    diameters = disc_diameters(areas) / scale
     return CellSizes(float(np.median(diameters)), areas.size, float(areas.sum()) / n_pixels)
 
 

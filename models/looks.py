@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.flows import CheckedInstances
+from models.size_view import disc_diameters
 
 DEBRIS = 0.5  # of the diameter that most of the area found has: what is smaller is no cell
 SOUND_KEPT = 0.8  # share of the mask that passes the flow check where the scale is good
@@ -116,7 +117,7 @@ def typical_diameter(areas: NDArray[np.intp]) -> float:
         return float("nan")
     middle = ordered[np.searchsorted(filled, filled[-1] / 2)]
     cells = ordered[ordered >= DEBRIS**2 * middle]
-    return float(np.median(np.sqrt(cells * 4.0 / np.pi)))
+    return float(np.median(disc_diameters(cells)))
 
 
 def is_near(scale: float, other: float) -> bool:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from models.segmenter import FloatArray, LabelArray
 
@@ -33,6 +34,11 @@ def resize_view(view: FloatArray, factor: float) -> FloatArray:
     return np.pad(small, (*pad, (0, 0)), mode="symmetric")
 
 
+def disc_diameters(areas: NDArray[np.intp] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the diameters of discs with these areas."""
+    return np.sqrt(areas * 4.0 / np.pi)
+
+
 def median_diameter(labels: LabelArray) -> float:
     """Compute the median diameter of the discs with the cells' areas, in pixels.
 
@@ -43,4 +49,4 @@ def median_diameter(labels: LabelArray) -> float:
     """
     areas = np.bincount(labels.ravel())[1:]
     areas = areas[areas > 0]
-    return float(np.median(np.sqrt(areas * 4.0 / np.pi))) if areas.size else float("nan")
+    return float(np.median(disc_diameters(areas))) if areas.size else float("nan")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -142,8 +143,13 @@ class ScaledImage:
         top, bottom, weight_y = self._samples(y0, y1, axis=0)
         left, right, weight_x = self._samples(x0, x1, axis=1)
         means = self._means((int(top[0]), int(left[0]), int(bottom[-1]) + 1, int(right[-1]) + 1))
-        rows = _blend_rows(means, top - top[0], bottom - top[0], weight_y)
-        return as_three(_blend_columns(rows, left - left[0], right - left[0], weight_x))
+        height, width, n_channels = means.shape
+        # Rows in one piece: NumPy takes far longer over groups of three numbers.
+        flat = means.reshape(height, width * n_channels)
+        rows = _blend(flat, top - top[0], bottom - top[0], weight_y, axis=0)
+        first, second = (_each_channel(i - left[0], n_channels) for i in (left, right))
+        columns = _blend(rows, first, second, np.repeat(weight_x, n_channels), axis=1)
+        return as_three(columns.reshape(y1 - y0, x1 - x0, n_channels))
 
     def _samples(self, start: int, stop: int, axis: int) -> tuple[Indices, Indices, Float32]:
         """Find the two means beside each network pixel and the weight of the second."""
@@ -200,26 +206,18 @@ def _box_means(pixels: Float32, factor: int) -> Float32:
     return sums / np.float32(factor * factor)
 
 
-def _blend_rows(values: Float32, lower: Indices, upper: Indices, weight: Float32) -> Float32:
-    """Interpolate linearly between rows of (Y, X, C)."""
-    blended, second = values.take(lower, axis=0), values.take(upper, axis=0)
-    blended *= (1 - weight)[:, np.newaxis, np.newaxis]
-    second *= weight[:, np.newaxis, np.newaxis]
+def _each_channel(columns: Indices, n_channels: int) -> Indices:
+    """Find the columns of (Y, X, C) in its rows (Y, X * C)."""
+    return (columns[:, np.newaxis] * n_channels + np.arange(n_channels)).ravel()
+
+
+def _blend(
+    values: Float32, lower: Indices, upper: Indices, weight: Float32, axis: Literal[0, 1]
+) -> Float32:
+    """Interpolate linearly between rows or columns of (Y, X)."""
+    weight = np.expand_dims(weight, 1 - axis)
+    blended, second = values.take(lower, axis), values.take(upper, axis)
+    blended *= 1 - weight
+    second *= weight
     blended += second
     return blended
-
-
-def _blend_columns(values: Float32, lower: Indices, upper: Indices, weight: Float32) -> Float32:
-    """Interpolate linearly between columns of (Y, X, C)."""
-    # Values are picked one by one from rows in one piece: NumPy takes far longer over groups of 3.
-    height, width, n_channels = values.shape
-    rows = values.reshape(height, width * n_channels)
-    channels = np.arange(n_channels)
-    blended, second = (
-        rows.take((columns[:, np.newaxis] * n_channels + channels).ravel(), axis=1)
-        for columns in (lower, upper)
-    )
-    blended *= np.repeat(1 - weight, n_channels)
-    second *= np.repeat(weight, n_channels)
-    blended += second
-    return blended.reshape(height, len(lower), n_channels)
