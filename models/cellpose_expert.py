@@ -16,7 +16,7 @@ from models.flows import (
 )
 from models.looks import BLIND_SCALES, OTHER_SCALES, Look, best_look, is_near, measure_look
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
-from models.size_view import SIZE_VIEW_PX, resize_view
+from models.size_view import LOOK_PX, STYLE_PX, resize_view
 from stopwatch import Stopwatch
 
 N_MAPS = 3  # flow y, flow x, cell logit
@@ -96,9 +96,9 @@ class CellposeSegmenter(Segmenter):
 
     def style_scale(self, view: FloatArray) -> float:
         """Estimate the scale of one view from its style vector alone."""
-        scale = min(1.0, SIZE_VIEW_PX / max(view.shape[:2]))
+        scale = min(1.0, STYLE_PX / max(view.shape[:2]))
         for _ in range(N_ROUNDS):
-            (style,) = self.compute("style", resize_view(view, scale)[None])
+            (style,) = self.compute("style", resize_view(view, scale, STYLE_PX)[None])
             step = self.size.scale_step(style)
             scale = float(np.clip(scale * step, *SCALE_RANGE))
             if abs(step - 1.0) < SETTLED_STEP:
@@ -111,7 +111,7 @@ class CellposeSegmenter(Segmenter):
 
     def look(self, views: Sequence[FloatArray], scale: float) -> Look:
         """See what the cells in the middles of views are like at a scale."""
-        maps = (self.forward(resize_view(view, scale)[None])[0] for view in views)
+        maps = (self.forward(resize_view(view, scale, LOOK_PX)[None])[0] for view in views)
         seen = [self._check(of_view) for of_view in maps]
         return measure_look(scale, seen, NET_DIAMETER_PX)
 

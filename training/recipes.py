@@ -40,6 +40,8 @@ class Recipe:
         Factor on how often a data set is drawn.
     colours : dict of str to ColourSettings
         Intensity augmentation of single modalities, instead of ``colour``.
+    also : tuple of str
+        Data sets of other modalities whose images the router takes for these.
     starts_from : str
         Run whose weights it starts from; empty for random weights.
     simulated : tuple of str
@@ -58,6 +60,7 @@ class Recipe:
     geometry: GeometrySettings
     emphasis: dict[str, float] = field(default_factory=dict)
     colours: dict[str, ColourSettings] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
     starts_from: str = ""
     simulated: tuple[str, ...] = ()
     semi: Semi = "none"
@@ -67,9 +70,9 @@ class Recipe:
         """Whether the expert learns from a record."""
         if record.dataset in NOT_LEARNT:
             return False
-        return record.modality in self.modalities or (
-            record.modality == "qpi" and bool(self.simulated)
-        )
+        if record.modality == "qpi":
+            return bool(self.simulated)
+        return record.modality in self.modalities or record.dataset in self.also
 
     def renders(self, record: Record) -> Sequence[str]:
         """Name the contrasts a record is prepared in; ``""`` is the image itself."""
@@ -91,6 +94,10 @@ _PHASE_EMPHASIS = {
     "vicar_qpi_as_phase": 0.5,
 }
 _STAIN_EMPHASIS = {"segpc2021_512": 0.3, "dsb2018_stained_nuclei": 1.5, "gbm40_he_nuclei": 1.5}
+
+# Bright field without colour is phase contrast to the router, and yeast without a stain is near it.
+_GREY_BRIGHTFIELD = ("cellstar_yeast_bf", "yeast_phone_bf")
+_WITHOUT_COLOUR = replace(GREY, grey=1.0)
 
 # Of the common start, which learns all modalities at once and is to hold on images of
 # laboratories that it never saw.
@@ -157,7 +164,9 @@ RECIPES: dict[str, Recipe] = {
         loop=_fine_tuning(250),
         colour=GREY,
         geometry=_BASE_CROP,
-        emphasis=_PHASE_EMPHASIS,
+        emphasis={**_PHASE_EMPHASIS, "cellstar_yeast_bf": 2.0},
+        colours={"brightfield": _WITHOUT_COLOUR},
+        also=_GREY_BRIGHTFIELD,
         starts_from="cellpose_base",
         simulated=("phase",),
         semi="cycle",
@@ -192,7 +201,16 @@ RECIPES: dict[str, Recipe] = {
         loop=_fine_tuning(200),
         colour=replace(_UNSEEN_STAIN, tint=0.2),
         geometry=_BASE_CROP,
-        emphasis={**_BASE_EMPHASIS, "ctc_phc_u373": 0.3, "omnipose_docs_bact_phase": 0.5},
+        emphasis={
+            **_BASE_EMPHASIS,
+            "herlev_papsmear": 1.0,
+            "raabin_wbc": 0.6,
+            "itmo_msc_bf": 2.0,
+            "deepcell_covert_phase": 1.0,
+            "usiigaci_nih3t3": 0.5,
+            "ctc_phc_u373": 0.3,
+            "omnipose_docs_bact_phase": 0.5,
+        },
         starts_from="cellpose_base",
         colours={"phase": replace(_UNSEEN_GREY, tint=0.7)},
     ),

@@ -13,7 +13,7 @@ from models.cellpose_expert import (
 )
 from models.flows import encode_flows
 from models.looks import BLIND_SCALES, NEAR_RATIO, Look, best_look, typical_diameter
-from models.size_view import resize_view
+from models.size_view import LOOK_PX, STYLE_PX, resize_view
 from tests.cells import draw_discs
 from tests.fakes import array_image
 from tiling.expert import apply_expert
@@ -75,17 +75,18 @@ def disc_view(radius, side=240):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("factor", FACTORS)
-def test_windows_have_sides_that_the_network_takes(shape, factor):
-    window = resize_view(np.full((*shape, 3), 0.5, np.float32), factor)
+@pytest.mark.parametrize("largest", [STYLE_PX, LOOK_PX])
+def test_windows_have_sides_that_the_network_takes(shape, factor, largest):
+    window = resize_view(np.full((*shape, 3), 0.5, np.float32), factor, largest)
     assert window.dtype == np.float32
     assert window.shape[2] == 3
-    assert all(side % 32 == 0 and 64 <= side <= 384 for side in window.shape[:2])
+    assert all(side % 32 == 0 and 64 <= side <= largest for side in window.shape[:2])
     np.testing.assert_allclose(window, 0.5, atol=1e-6)
 
 
 def test_a_large_view_gives_its_middle_and_a_small_one_is_mirrored():
     view = np.random.default_rng(0).random((500, 70, 3), np.float32)
-    window = resize_view(view, 1.0)
+    window = resize_view(view, 1.0, 384)
     assert window.shape == (384, 96, 3)
     np.testing.assert_array_equal(window[:, :70], view[58:442])
     np.testing.assert_array_equal(window[:, 70:], view[58:442, :43:-1])
@@ -95,7 +96,7 @@ def test_a_large_view_gives_its_middle_and_a_small_one_is_mirrored():
 def test_resampling_keeps_local_means(factor):
     view = np.zeros((160, 160, 3), np.float32)
     view[:80] = 1
-    window = resize_view(view, factor)[: round(160 * factor), : round(160 * factor)]
+    window = resize_view(view, factor, 384)[: round(160 * factor), : round(160 * factor)]
     assert window.mean() == pytest.approx(0.5, abs=0.01)
     assert window[: round(70 * factor)].min() == 1
 
@@ -137,7 +138,7 @@ def test_a_style_is_asked_again_only_where_it_changes_the_scale_much(ratio, n_st
 
 def test_a_large_view_is_first_seen_whole():
     segmenter = DiscSegmenter(log_ratio=0.0)
-    assert segmenter.style_scale(np.zeros((768, 100, 3), np.float32)) == 0.5
+    assert segmenter.style_scale(np.zeros((2 * STYLE_PX, 100, 3), np.float32)) == 0.5
 
 
 @pytest.mark.parametrize(("log_ratio", "end"), [(9.0, 0), (-9.0, 1), (300.0, 0)])
@@ -217,7 +218,7 @@ def judge(radius, scale):
     segmenter = DiscSegmenter()
     view = disc_view(radius)
     side = round(len(view) * scale)
-    maps = segmenter.forward(resize_view(view, scale)[None])[0][:, :side, :side]
+    maps = segmenter.forward(resize_view(view, scale, LOOK_PX)[None])[0][:, :side, :side]
     chosen, labels = segmenter.judge_scale([view], scale, maps)
     np.testing.assert_array_equal(labels, segmenter.decode(maps))
     assert labels.max() == 9

@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.registry import EXPERTS, SPECS
 from training.data import DataError, Record
 from training.experts import BASE, FIELD_SETTINGS, TASKS
+from training.intensity import vary_intensity
 from training.recipes import NOT_LEARNT, RECIPES, choose_semi, paper_protocol, widen
 
 
@@ -59,6 +61,16 @@ def test_coloured_light_is_learnt_where_the_router_may_take_it_for_a_stain():
     recipe = RECIPES["cellpose_brightfield"]
     assert recipe.colours["phase"].tint > recipe.colour.tint > 0
     assert recipe.geometry == RECIPES["cellpose_base"].geometry
+
+
+def test_bright_field_without_colour_is_learnt_with_phase_contrast():
+    recipe = RECIPES["cellpose_phase"]
+    for dataset in recipe.also:
+        assert recipe.accepts(make_record("brightfield", dataset))
+    assert not recipe.accepts(make_record("brightfield", "tecom_wbc"))
+    image = np.random.default_rng(0).uniform(size=(32, 32, 3)).astype(np.float32)
+    seen = vary_intensity(image, recipe.colours["brightfield"], np.random.default_rng(1))
+    assert (seen[:, :, :1] == seen[:, :, 1:]).all()
 
 
 def test_only_quantitative_phase_is_rendered():
