@@ -117,7 +117,7 @@ def _describe_training(expert: str, entry: Mapping[str, Any]) -> str:
         "Images": " and ".join(RECIPES[expert].modalities),
         "Started from": entry["started_from"],
         "Unlabelled images": entry.get("semi_supervision", "not used"),
-        "Weights of": entry.get("stage", "the supervised training"),
+        "Weights of": _describe_weights(entry),
         "Steps": f"{entry['steps']}, the best validation at {entry['best_step']}"
         if entry["steps"]
         else "none of its own",
@@ -130,6 +130,13 @@ def _describe_training(expert: str, entry: Mapping[str, Any]) -> str:
     }
     rows = [f"| {name} | {value} |" for name, value in facts.items()]
     return "\n".join(["| | |", "|---|---|", *rows, ""])
+
+
+def _describe_weights(entry: Mapping[str, Any]) -> str:
+    """Tell which of the trainings the weights come from."""
+    stage = str(entry.get("stage", "the supervised training"))
+    parts = [f"{part['share']} of `{part['sha256'][:12]}`" for part in entry.get("average_of", ())]
+    return f"{stage}, averaged: {' and '.join(parts)}" if parts else stage
 
 
 def _describe_start(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Iterator[str]:

@@ -60,6 +60,12 @@ def test_a_card_tells_how_the_start_was_trained():
     assert "| Steps | none of its own |" in card
 
 
+def test_a_card_names_the_files_of_an_average():
+    parts = [{"sha256": "ab" * 32, "share": 0.6667}, {"sha256": "cd" * 32, "share": 0.3333}]
+    card = write_card("cellpose_phase", ENTRY | {"average_of": parts}, read_sources())
+    assert "averaged: 0.6667 of `abababababab` and 0.3333 of `cdcdcdcdcdcd` |" in card
+
+
 def test_a_card_goes_back_to_the_first_start():
     def trained(started_from, sets, **further):
         facts = {"steps": 7, "hours": 0.1, "device": "cpu", "commit": "50da", "validation_f1": 0.6}

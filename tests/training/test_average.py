@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from manifest import read_manifest, write_entry
+from models.weights import read_weights, write_weights
+from training.average import main
+
+EXPERT = "cellpose_phase"
+NAME = f"{EXPERT}.safetensors"
+
+
+def make_weights(folder, values, shape=(3,), **facts):
+    state = {"layer": torch.full(shape, float(values)), "n_batches": torch.tensor(int(values))}
+    write_weights(folder / NAME, state)
+    write_entry(folder, NAME, {"network": "cpnet", "size_ratio_error": 1.2, **facts})
+    return folder
+
+
+@pytest.fixture
+def two(tmp_path):
+    first = make_weights(tmp_path / "a", 1, steps=220, average_of=["of an earlier one"])
+    return first, make_weights(tmp_path / "b", 4, steps=500)
+
+
+def average(out, *shares):
+    options = [text for folder, share in shares for text in ("--of", str(folder), str(share))]
+    return main([EXPERT, *options, "--weights", str(out)])
+
+
+def test_tensors_are_averaged_by_their_shares(two, tmp_path):
+    first, second = two
+    assert average(tmp_path / "out", (first, 4), (second, 2)) == 0
+    state = read_weights(NAME, tmp_path / "out")
+    np.testing.assert_allclose(state["layer"], np.full(3, 2.0))
+    assert state["layer"].dtype == np.float16
+    assert state["n_batches"] == 1
+
+
+def test_the_manifest_tells_what_was_averaged(two, tmp_path):
+    first, second = two
+    average(tmp_path / "out", (first, 2), (second, 1))
+    entry = read_manifest(tmp_path / "out")[NAME]
+    assert entry["steps"] == 220
+    assert "size_ratio_error" not in entry
+    of_files = [read_manifest(folder)[NAME]["sha256"] for folder in two]
+    assert entry["average_of"] == [
+        {"sha256": of_files[0], "share": 0.6667},
+        {"sha256": of_files[1], "share": 0.3333},
+    ]
+    assert entry["sha256"] not in of_files
+
+
+def test_the_average_may_replace_one_of_the_files(two):
+    first, second = two
+    assert average(second, (first, 1), (second, 1)) == 0
+    np.testing.assert_allclose(read_weights(NAME, second)["layer"], np.full(3, 2.5))
+    np.testing.assert_allclose(read_weights(NAME, first)["layer"], np.full(3, 1.0))
+
+
+def test_other_networks_are_refused_and_nothing_is_written(two, tmp_path, caplog):
+    other = make_weights(tmp_path / "c", 1, shape=(4,))
+    assert average(tmp_path / "out", (two[0], 1), (other, 1)) == 1
+    assert "different networks" in caplog.text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("lacking", ["folder", "entry"])
+def test_what_is_missing_is_named(two, tmp_path, caplog, lacking):
+    path = tmp_path / "elsewhere"
+    if lacking == "entry":
+        path.mkdir()
+        (path / "manifest.json").write_text(json.dumps({"format": 1, "files": {}}))
+    assert average(tmp_path / "out", (two[0], 1), (path, 1)) == 1
+    assert "elsewhere" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("shares", [[], [1], [1, 0], [1, -1], [1, "nan"], [1, "much"]])
+def test_wrong_usage(two, tmp_path, shares, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        average(tmp_path / "out", *zip(two, shares, strict=False))
+    assert stopped.value.code == 2
+    assert "usage" in capsys.readouterr().err
