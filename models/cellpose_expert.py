@@ -74,6 +74,8 @@ class CellposeSegmenter(Segmenter):
         channels are separate dyes.
     thresholds : FlowThresholds
         What decides which pixels and instances are cells.
+    style_px : int
+        Largest side of the windows that the style vector is asked for, a multiple of 32.
 
     Notes
     -----
@@ -90,15 +92,16 @@ class CellposeSegmenter(Segmenter):
         watch: Stopwatch | None = None,
         windows: WindowSpec = WINDOWS,
         thresholds: FlowThresholds = STOCK_THRESHOLDS,
+        style_px: int = STYLE_PX,
     ) -> None:
         super().__init__(runtime, windows, watch)
-        self.size, self.thresholds = size, thresholds
+        self.size, self.thresholds, self.style_px = size, thresholds, style_px
 
     def style_scale(self, view: FloatArray) -> float:
         """Estimate the scale of one view from its style vector alone."""
-        scale = min(1.0, STYLE_PX / max(view.shape[:2]))
+        scale = min(1.0, self.style_px / max(view.shape[:2]))
         for _ in range(N_ROUNDS):
-            (style,) = self.compute("style", resize_view(view, scale, STYLE_PX)[None])
+            (style,) = self.compute("style", resize_view(view, scale, self.style_px)[None])
             step = self.size.scale_step(style)
             scale = float(np.clip(scale * step, *SCALE_RANGE))
             if abs(step - 1.0) < SETTLED_STEP:
@@ -185,6 +188,7 @@ def build_expert(
     state: Mapping[str, NDArray[Any]],
     watch: Stopwatch | None = None,
     windows: WindowSpec = WINDOWS,
+    style_px: int = STYLE_PX,
 ) -> CellposeSegmenter:
     """Build a Cellpose expert.
 
@@ -197,20 +201,22 @@ def build_expert(
     watch : Stopwatch, optional
         Counts the seconds of network and decoding.
     windows : WindowSpec
+    style_px : int
+        Largest side of the windows that the style vector is asked for.
 
     Returns
     -------
     CellposeSegmenter
     """
     size = SizeModel(state["size_weight"].astype(np.float32), float(state["size_bias"][0]))
-    return CellposeSegmenter(runtime, size, watch, windows)
+    return CellposeSegmenter(runtime, size, watch, windows, style_px=style_px)
 
 
 def build_grey_expert(
     runtime: Runtime, state: Mapping[str, NDArray[Any]], watch: Stopwatch | None = None
 ) -> CellposeSegmenter:
     """Build a Cellpose expert of phase contrast or DIC, as :func:`build_expert` the others."""
-    return build_expert(runtime, state, watch, GREY_WINDOWS)
+    return build_expert(runtime, state, watch, GREY_WINDOWS, LOOK_PX)
 
 
 def build_dye_expert(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from models.segmenter import FloatArray, LabelArray
 
 LOOK_PX = 384  # largest side of a window whose cells are looked at, in network pixels
-STYLE_PX = 256  # and of one whose style vector alone is asked for
+STYLE_PX = 256  # and of one whose style vector alone is asked for; the grey experts take the other
 MIN_VIEW_PX = 64
 
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from models.cellpose_expert import NET_DIAMETER_PX
 from models.cpnet import CellposeNet
-from models.size_view import STYLE_PX, resize_view
+from models.size_view import LOOK_PX, resize_view
 from models.torch_runtime import half_type
 from training.cellpose_task import FIELD_DIAMETER_PX
 from training.fields import Field
@@ -56,7 +56,7 @@ def fit_size_model(model: CellposeNet, fields: Sequence[Field], seed: int = 0) -
         field = group[rng.integers(len(group))]
         diameter = np.exp(rng.uniform(*np.log(DIAMETERS_PX)))
         factor = min(diameter / FIELD_DIAMETER_PX, 1200 / max(field.labels.shape))
-        window = resize_view(field.image.astype(np.float32), factor, STYLE_PX)
+        window = resize_view(field.image.astype(np.float32), factor, LOOK_PX)
         x = torch.from_numpy(window.transpose(2, 0, 1)[None].copy()).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             styles.append(model.style(x)[0].float().cpu().numpy())

@@ -10,6 +10,9 @@ from models.cellpose_expert import (
     SCALE_RANGE,
     CellposeSegmenter,
     SizeModel,
+    build_dye_expert,
+    build_expert,
+    build_grey_expert,
 )
 from models.flows import encode_flows
 from models.looks import BLIND_SCALES, NEAR_RATIO, Look, best_look, typical_diameter
@@ -139,6 +142,15 @@ def test_a_style_is_asked_again_only_where_it_changes_the_scale_much(ratio, n_st
 def test_a_large_view_is_first_seen_whole():
     segmenter = DiscSegmenter(log_ratio=0.0)
     assert segmenter.style_scale(np.zeros((2 * STYLE_PX, 100, 3), np.float32)) == 0.5
+
+
+@pytest.mark.parametrize("build", [build_expert, build_grey_expert, build_dye_expert])
+def test_the_grey_experts_ask_for_the_style_on_larger_windows(build):
+    discs = DiscRuntime(log_ratio=0.0)
+    state = {"size_weight": np.ones(1, np.float32), "size_bias": np.zeros(1, np.float32)}
+    segmenter = build(discs, state)
+    side = LOOK_PX if build is build_grey_expert else STYLE_PX
+    assert segmenter.style_scale(np.zeros((2 * side, 100, 3), np.float32)) == 0.5
 
 
 @pytest.mark.parametrize(("log_ratio", "end"), [(9.0, 0), (-9.0, 1), (300.0, 0)])
