@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arguments import read_amount
 from manifest import WeightsError, read_manifest, write_entry
 from models.registry import EXPERTS
 from models.weights import read_weights, write_weights
 from training.start import State
 
 logger = logging.getLogger(__name__)
-
-OF_THE_FILE = ("sha256", "bytes", "size_ratio_error")  # the rest of an entry tells of the training
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     try:
-        shares = {Path(folder): float(share) for folder, share in args.of}
-    except ValueError:
-        parser.error("--of takes a folder and a number")
-    if len(shares) < 2 or not all(np.isfinite(share) and share > 0 for share in shares.values()):
-        parser.error("--of wants two different folders or more, and shares above 0")
+        shares = {Path(folder): read_amount(share) for folder, share in args.of}
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        parser.error(f"argument --of: share {error}")
+    if len(shares) < 2:
+        parser.error("argument --of: wants two different folders or more")
     try:
         ship_average(args.expert, shares, args.weights)
     except (WeightsError, ValueError, OSError) as error:
@@ -86,13 +85,13 @@ def ship_average(expert: str, shares: Mapping[Path, float], weights_dir: Path) -
     states = [read_weights(name, folder) for folder in shares]
     entries = [read_manifest(folder)[name] for folder in shares]
     parts = [share / total for share in shares.values()]
-    facts = {key: value for key, value in entries[0].items() if key not in OF_THE_FILE}
-    facts["average_of"] = [
+    average_of = [
         {"sha256": entry["sha256"], "share": round(part, 4)}
         for entry, part in zip(entries, parts, strict=True)
     ]
+    facts = {key: value for key, value in entries[0].items() if key != "size_ratio_error"}
     write_weights(weights_dir / name, average_states(states, parts))
-    write_entry(weights_dir, name, facts)
+    write_entry(weights_dir, name, facts | {"average_of": average_of})
     logger.info("%s: the average of %d files", weights_dir / name, len(states))
 
 
