@@ -8,7 +8,7 @@ from pathlib import Path
 
 from arguments import read_amount, read_count
 from manifest import WEIGHTS_DIR
-from router.names import EXPERT_TABLES, MODALITIES
+from router.names import EXPERT_TABLES, EXPERTS, MODALITIES
 from tiling.settings import DEFAULT_BATCH_SIZE, SIDE_MULTIPLE
 
 DESCRIPTION = (
@@ -68,9 +68,11 @@ def parse_options(arguments: Sequence[str] | None) -> Options:
     add("--modality", choices=MODALITIES, help="of all images; skips the router")
     add(
         "--experts",
-        choices=EXPERT_TABLES,
+        choices=(*EXPERT_TABLES, *EXPERTS),
         default="best",
-        help="networks that measured best, or all as in the paper (default: best)",
+        metavar="|".join((*EXPERT_TABLES, "NAME")),
+        help="networks that measured best, or all as in the paper, or the one of this name for all"
+        f" images: {', '.join(EXPERTS)} (default: best)",
     )
     add(
         "--diameter",

@@ -16,6 +16,7 @@ from tiling.engine import SlideProgress, SlideResult, TilingSettings
 from tiling.expert import Keeping, Segmentation, apply_expert
 from tiling.maps import TileNetwork
 from tiling.settings import GROUND_OF
+from tiling.survey import survey_image
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,23 @@ def process_image(path: Path, job: Job) -> ImageResult:
     target = job.output / output_name(path)
     blocks = target.with_name(f".{target.stem}.blocks")  # survives a kill, not a success
     with open_image(path, job.level, job.mpp) as image:
-        overview = image.overview()
+        survey = survey_image(image)
         with job.watch.stage("routing"):
-            route = job.route(overview)
+            route = job.route(survey.fields)
         tiling = replace(job.tiling, ground=GROUND_OF.get(route.modality, "any"))
 
         def run(expert: str) -> Segmentation:
             keeping = Keeping(blocks / expert, job.identify(expert))
             network = job.load(expert)
-            return apply_expert(network, image, overview, job.output, tiling, keeping, job.report)
+            return apply_expert(network, image, survey, job.output, tiling, keeping, job.report)
 
         expert = job.instead.get(route.expert, route.expert)
         found = run(expert)
         second = second_opinion(expert, found.n_cells)
-        if second is not None and (other := run(second)).n_cells >= found.n_cells:
-            expert, found = second, other
+        if second is not None and second not in job.instead:  # it is, where one labels all
+            other = run(second)
+            if other.n_cells >= found.n_cells:
+                expert, found = second, other
         with job.watch.stage("writing"):
             write_labels(target, found.rows, found.n_cells)
             shutil.rmtree(blocks, ignore_errors=True)

@@ -190,16 +190,16 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
     with watch.stage("imports"):  # not before there is an image: they bring NumPy and more
         from models import registry  # noqa: PLC0415
         from pipeline import Job  # noqa: PLC0415
-        from router.names import EXPERT_OF, EXPERT_TABLES  # noqa: PLC0415
+        from router.names import EXPERT_OF, stand_ins  # noqa: PLC0415
         from router.router import Route, load_router  # noqa: PLC0415
 
         device, runtime = choose_runtime(options)
     router = load_once(lambda: load_router(options.weights))
 
-    def route(overview: "npt.NDArray[np.float32]") -> Route:
+    def route(seen: "npt.NDArray[np.float32]") -> Route:
         if options.modality is None:
-            return router().route(overview)
-        expert = EXPERT_OF.get(options.modality) or router().expert_for(options.modality, overview)
+            return router().route(seen)
+        expert = EXPERT_OF.get(options.modality) or router().expert_for(options.modality, seen)
         return Route(options.modality, expert, {})
 
     @load_once
@@ -216,7 +216,7 @@ def build_trained_job(options: Options, watch: Stopwatch) -> "Job":
         options.overlays,
         choose_tiling(options),
         watch,
-        EXPERT_TABLES[options.experts],
+        stand_ins(options.experts),
         level=options.level,
         mpp=options.mpp,
         identify=functools.partial(identify_expert, options.weights, f"{runtime} {device}"),

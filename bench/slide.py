@@ -46,6 +46,7 @@ from tiling.ground import find_ground
 from tiling.maps import TileNetwork
 from tiling.sampling import Float32, ScaledImage, build_geometry
 from tiling.settings import DEFAULT_BATCH_SIZE, GROUND_OF, SIDE_MULTIPLE
+from tiling.survey import survey_image
 
 SHAPE, FULL_SHAPE, QUICK_SHAPE = (2048, 3072), (8415, 10496), (512, 768)
 N_SAMPLED = DEFAULT_BATCH_SIZE  # windows that the bare network is timed on
@@ -137,9 +138,11 @@ def sample_windows(slide: Slide, said: Said) -> Sample:
     """
     network = load_segmenter(said.expert, "cpu")
     with open_image(slide.path) as image:
-        overview = image.overview()
-        normaliser: Normaliser = fit_normaliser(overview, network.normalisation)
-        ground = find_ground(normaliser.apply(overview), GROUND_OF.get(slide.kind.modality, "any"))
+        survey = survey_image(image)
+        normaliser: Normaliser = fit_normaliser(survey.fields, network.normalisation)
+        ground = find_ground(
+            normaliser.apply(survey.overview), GROUND_OF.get(slide.kind.modality, "any")
+        )
         reader = ScaledImage(image, normaliser, build_geometry(image.shape[:2], said.scale))
         shape = reader.geometry.network
         lattice = build_lattice(shape, network.tile_px, network.halo_px, SIDE_MULTIPLE)
@@ -202,9 +205,8 @@ def measure_slide(slide: Slide, n_repeats: int, options: Sequence[str] = ()) -> 
     BenchmarkError
         If it is not labelled, or by another expert than it should be.
     """
-    table = "best" if slide.kind.expert is None else "paper"  # which has every kind of network
-    known = ("-v", "--modality", slide.kind.modality, "--experts", table, *options)
-    command = predict_command(slide.path, slide.path.parent / "out", *known)
+    known = ("-v", "--modality", slide.kind.modality, "--experts", slide.kind.expert or "best")
+    command = predict_command(slide.path, slide.path.parent / "out", *known, *options)
     runs: list[Execution] = []
     bare: list[float] = []
     said: Said | None = None

@@ -31,6 +31,7 @@ from router.names import EXPERT_OF
 from tiling.expert import apply_expert
 from tiling.maps import TileNetwork
 from tiling.settings import TilingSettings
+from tiling.survey import survey_image
 from training.data import DataError, Record, list_records, read_labels
 from training.recipes import RECIPES
 
@@ -153,7 +154,7 @@ def score_source(
 def score_image(network: TileNetwork, record: Record, labels: np.ndarray) -> float:
     """Segment one image and compare."""
     with tempfile.TemporaryDirectory() as folder, open_image(record.image) as image:
-        found = apply_expert(network, image, image.overview(), Path(folder), TilingSettings())
+        found = apply_expert(network, image, survey_image(image), Path(folder), TilingSettings())
         return score_labels(labels, np.array(found.labels)).counts().f1
 
 

@@ -19,6 +19,7 @@ from eval.report_markup import Attributes, Content, Node, element
 from eval.run_file import Run
 from imaging.normalise import Mode, fit_normaliser
 from imaging.reading import Box, open_image
+from tiling.survey import survey_image
 
 SIDE_PX = 640  # longest side of a shown part
 WEBP_QUALITY = 82
@@ -108,7 +109,7 @@ def draw_example(example: Example, files: Files | None, run: Run, identifier: st
             )
         box = _choose_part(labels_true, labels_pred, verdicts)
         mode: Mode = "per_channel" if example.image.modality == "fluorescence" else "joint"
-        normaliser = fit_normaliser(image.overview(), mode)
+        normaliser = fit_normaliser(survey_image(image).fields, mode)
         pixels = normaliser.apply(image.read(box))
     y0, x0, y1, x1 = box
     outlines = {

@@ -17,6 +17,7 @@ from typing import Any
 from imaging.reading import ImageError, open_image
 from manifest import WEIGHTS_DIR, WeightsError
 from router.router import BRIGHTFIELD_EXPERTS, MODALITIES, Route, Router, load_router
+from tiling.survey import survey_image
 from training.data import DataError, Record, list_records
 
 logger = logging.getLogger(__name__)
@@ -97,12 +98,12 @@ def route_records(router: Router, records: Iterable[Record]) -> list[RoutedImage
     for record in records:
         try:
             with open_image(record.image) as image:
-                overview = image.overview()
+                fields = survey_image(image).fields
         except ImageError as error:
             logger.warning("%s", error)
             continue
-        size_expert = router.expert_for("brightfield", overview)
-        routed.append(RoutedImage(record, router.route(overview), size_expert))
+        size_expert = router.expert_for("brightfield", fields)
+        routed.append(RoutedImage(record, router.route(fields), size_expert))
     return routed
 
 

@@ -20,6 +20,8 @@ EXPERT_TABLES: dict[str, dict[str, str]] = {
 }
 
 GENERAL_EXPERT = "cellpose_general"
+EXPERTS = (*EXPERT_OF.values(), *BRIGHTFIELD_EXPERTS, GENERAL_EXPERT, "cellpose_fluorescence")
+
 # An expert that finds fewer cells may have got an image of another modality. Ten is the paper's
 # (section 2.3); a brightfield image may well show a single cell, but hardly none.
 FEWEST_CELLS = {
@@ -28,6 +30,29 @@ FEWEST_CELLS = {
     "cellpose_brightfield": 1,
     "unet_brightfield": 1,
 }
+
+
+def stand_ins(choice: str) -> dict[str, str]:
+    """Tell which expert stands in for which.
+
+    Parameters
+    ----------
+    choice : str
+        A name in :data:`EXPERT_TABLES`, or in :data:`EXPERTS`: that one for all.
+
+    Returns
+    -------
+    dict of str to str
+        The expert that labels, by the one that the router, or a second opinion, asks for.
+
+    Raises
+    ------
+    KeyError
+        If it is neither.
+    """
+    if choice in EXPERTS:
+        return dict.fromkeys(EXPERTS, choice)
+    return EXPERT_TABLES[choice]
 
 
 def second_opinion(expert: str, n_cells: int) -> str | None:

@@ -125,7 +125,7 @@ class Router:
         Parameters
         ----------
         overview : (Y, X, C) ndarray of int or float, C in {1, 3}
-            The whole image, possibly reduced, in any unit.
+            The image, possibly reduced, or fields of it, in any unit.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class Router:
         modality : str
             One of :data:`MODALITIES`.
         overview : (Y, X, C) ndarray of int or float, C in {1, 3}
-            The whole image, possibly reduced; read for brightfield only.
+            The same; read for brightfield only.
 
         Returns
         -------

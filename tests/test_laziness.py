@@ -64,6 +64,7 @@ def arguments_for(folders):
     [
         ("best", "cellpose_fluorescence", build_cpnet, "models.cellpose_expert"),
         ("paper", "cdnet_fluorescence", build_cdnet, "models.cdnet_expert"),
+        ("cellpose_dic", "cellpose_dic", build_cpnet, "models.cellpose_expert"),
     ],
 )
 def test_a_fluorescence_image_leaves_the_other_experts_unloaded(

@@ -6,6 +6,7 @@ import tifffile
 
 from imaging.reading import ImageError
 from pipeline import process_image
+from router.names import stand_ins
 from stopwatch import STAGES
 from tests.fakes import DiscNetwork, fake_job, write_discs
 
@@ -69,6 +70,15 @@ def test_a_brightfield_image_without_any_cell_asks_it_too(tmp_path, expert, n_ce
 def test_few_cells_elsewhere_ask_nobody(tmp_path):
     path = write_discs(tmp_path / "cells.png", n_discs=2)
     assert process_image(path, fake_job(tmp_path)).expert == "cdnet_fluorescence"
+
+
+def test_an_expert_for_all_images_has_the_only_say(tmp_path):
+    path = write_discs(tmp_path / "cells.png", n_discs=2)
+    dic = DiscNetwork()
+    job = fake_job(tmp_path, modality="phase", expert="cellpose_phase", cellpose_dic=dic)
+    result = process_image(path, dataclasses.replace(job, instead=stand_ins("cellpose_dic")))
+    assert (result.expert, result.n_cells) == ("cellpose_dic", 2)
+    assert job.load("cellpose_phase").calls == 0  # of the general expert there is none here
 
 
 def test_an_overlay_has_the_size_of_the_image(tmp_path):

@@ -16,6 +16,7 @@ from tiling.engine import SlideProgress, SlideResult, TilingSettings, segment
 from tiling.maps import TileNetwork
 from tiling.memory import fit_memory
 from tiling.raster import StreamedLabels, new_raster
+from tiling.survey import Survey
 from tiling.trial import Start, start_image
 from tiling.views import representative_views
 
@@ -73,7 +74,7 @@ class Keeping:
 def apply_expert(
     network: TileNetwork,
     image: Image,
-    overview: npt.NDArray[np.float32],
+    survey: Survey,
     folder: Path,
     settings: TilingSettings,
     keeping: Keeping | None = None,
@@ -87,8 +88,8 @@ def apply_expert(
         The expert.
     image : Image
         Open, of size (Y, X).
-    overview : (y, x, C) ndarray of float32
-        The whole image, possibly reduced: its percentiles normalise every region.
+    survey : Survey
+        Of the image: the percentiles of its fields normalise every region.
     folder : Path
         Where a large label image may take space.
     settings : TilingSettings
@@ -111,9 +112,9 @@ def apply_expert(
         If a large label image, or the blocks to keep, find no space.
     """
     settings = fit_memory(settings, network)
-    normaliser = fit_normaliser(overview, network.normalisation)
+    normaliser = fit_normaliser(survey.fields, network.normalisation)
     told = _find_told_scale(network, image, settings.diameter_px)
-    work = _Work(network, image, overview, normaliser, settings, told)
+    work = _Work(network, image, survey.overview, normaliser, settings, told)
     store = work.open_store(keeping) if keeping and keeping.folder.is_dir() else None
     start, labels = work.start(store.scale if store else None), new_raster(image.shape[:2], folder)
     store = (store or work.open_store(keeping)) if len(start.job.plan) > FEW_BLOCKS else None

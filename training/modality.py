@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imaging.reading import open_image
 from router.router import Route
+from tiling.survey import survey_image
 from training.data import Record
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ def fill_modalities(
     records : sequence of Record
         Of a data folder; the challenge's own layout names no modality.
     route : callable
-        The router's: an overview (Y, X, C) to its route. It was fitted without labels, as the
-        paper's section 2.2 asks.
+        The router's: the fields (Y, X, C) of a survey to a route. It was fitted without labels,
+        as the paper's section 2.2 asks.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def fill_modalities(
             filled.append(record)
             continue
         with open_image(record.image) as image:
-            seen = route(image.overview())
+            seen = route(survey_image(image).fields)
         filled.append(replace(record, modality=seen.modality, expert=seen.expert))
         found[seen.modality] += 1
     if found:

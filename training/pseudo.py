@@ -24,6 +24,7 @@ from models.flows import renumber
 from tiling.expert import apply_expert
 from tiling.maps import TileNetwork
 from tiling.settings import TilingSettings
+from tiling.survey import survey_image
 from training.data import Record
 from training.fields import Field, FieldSettings, encode_field
 
@@ -136,7 +137,7 @@ def predict_pseudo(network: TileNetwork, pixels: NDArray[np.generic], folder: Pa
     answers = []
     for seen in (pixels, np.ascontiguousarray(pixels[:, ::-1])):
         image = SourceImage(folder / "region", ArraySource(seen))
-        found = apply_expert(network, image, image.overview(), folder, TilingSettings())
+        found = apply_expert(network, image, survey_image(image), folder, TilingSettings())
         answers.append(np.array(found.labels))
     return compare_answers(answers[0], np.ascontiguousarray(answers[1][:, ::-1]))
 

@@ -31,12 +31,12 @@ from router.router import (
     Router,
     with_log_variance,
 )
+from tiling.survey import survey_image
 from training.data import DataError, Record, list_records, split_validation
 
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "router.json"  # the same centres and how they were named, for people
-OVERVIEW_PX = 1024  # as the pipeline takes it
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,11 @@ def measure_samples(records: Iterable[Record]) -> list[Sample]:
     for record in records:
         try:
             with open_image(record.image) as image:
-                overview = image.overview(OVERVIEW_PX)
+                seen = survey_image(image).fields
         except ImageError as error:
             logger.warning("%s", error)
             continue
-        samples.append(Sample(record, hsv_features(overview), rgb_features(overview)))
+        samples.append(Sample(record, hsv_features(seen), rgb_features(seen)))
     return samples
 
 

@@ -21,6 +21,7 @@ from tests.cells import draw_discs
 from tests.fakes import array_image
 from tiling.expert import apply_expert
 from tiling.settings import TilingSettings
+from tiling.survey import survey_image
 
 SHAPES = [(1, 1), (5, 900), (40, 64), (97, 61), (384, 385), (1024, 700)]
 FACTORS = [1 / 16, 0.3, 1.0, 2.7, 4.0]
@@ -258,7 +259,7 @@ def test_where_the_cells_of_a_whole_image_are_far_off_other_scales_are_looked_at
 def label_discs(segmenter, radius, folder):
     """Segment an image of nine discs as `predict.py` does."""
     image = array_image(disc_view(radius)[:, :, :1])
-    return apply_expert(segmenter, image, image.overview(), folder, TilingSettings()).labels
+    return apply_expert(segmenter, image, survey_image(image), folder, TilingSettings()).labels
 
 
 def test_a_small_image_is_seen_once_if_the_guess_was_good(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from eval.router import main as measure
 from manifest import WEIGHTS_DIR, WeightsError, write_entry
 from models.registry import SPECS
-from router.names import EXPERT_TABLES
+from router.names import EXPERT_TABLES, EXPERTS, stand_ins
 from router.router import (
     BRIGHTFIELD_EXPERTS,
     EXPERT_OF,
@@ -206,3 +206,11 @@ def test_stand_ins_are_experts_that_nothing_stands_in_for():
         assert set(table) | set(table.values()) <= set(SPECS)
         assert not set(table) & set(table.values())
     assert not EXPERT_TABLES["paper"]
+
+
+def test_one_expert_may_stand_in_for_all():
+    assert set(EXPERTS) == set(SPECS)
+    assert stand_ins("unet_brightfield") == dict.fromkeys(SPECS, "unet_brightfield")
+    assert stand_ins("best") == EXPERT_TABLES["best"]
+    with pytest.raises(KeyError):
+        stand_ins("nobody")

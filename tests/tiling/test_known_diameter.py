@@ -11,6 +11,7 @@ from imaging.normalise import fit_normaliser
 from tests.fakes import DiscNetwork, array_image, scatter_discs
 from tiling.expert import NOT_IN_KEY, Keeping, apply_expert, describe_inputs
 from tiling.settings import TilingSettings
+from tiling.survey import survey_image
 
 PIXELS = scatter_discs((310, 257), spacing=24, radius=7)
 BLOCKS = TilingSettings(block_px=100)  # of 12 blocks at scale 1
@@ -46,7 +47,7 @@ def apply(network, folder, diameter_px, settings=BLOCKS, n_blocks=None):
     image = array_image(PIXELS)
     told = dataclasses.replace(settings, diameter_px=diameter_px)
     keeping = Keeping(folder / "blocks", "expert")
-    return apply_expert(network, image, image.overview(), folder, told, keeping, stop)
+    return apply_expert(network, image, survey_image(image), folder, told, keeping, stop)
 
 
 def kill(network, folder, diameter_px):

@@ -10,7 +10,7 @@ from eval.leave_one_out import GivenScale
 from tests.fakes import DiscNetwork, array_image, scatter_discs
 from tiling.expert import apply_expert
 from tiling.settings import TilingSettings
-from tiling.views import WHOLE_PX
+from tiling.survey import WHOLE_PX, survey_image
 
 PIXELS = scatter_discs((150, 130), spacing=30, radius=10)
 
@@ -51,7 +51,7 @@ def apply(network: Any, tmp_path, pixels=PIXELS, **settings):
     """Segment an image; give its labels and what that took."""
     image = array_image(pixels)
     cut = TilingSettings(**settings)
-    found = apply_expert(network, image, image.overview(), tmp_path, cut)
+    found = apply_expert(network, image, survey_image(image), tmp_path, cut)
     return found.labels, found.done
 
 

@@ -25,6 +25,7 @@ from tiling.block_store import decode_result
 from tiling.engine import segment
 from tiling.expert import apply_expert
 from tiling.plan import plan_blocks
+from tiling.survey import survey_image
 from workers import pool as pool_of
 from workers.chunks import CHUNKS_PER_WORKER, cut_into_chunks
 from workers.cluster import share_out
@@ -205,7 +206,7 @@ def test_a_known_diameter_reaches_workers_with_small_images_and_slides(recipe, t
         caplog.at_level(logging.DEBUG, "tiling"),
     ):
         there, here = (
-            apply_expert(network, image, image.overview(), tmp_path, job.tiling)
+            apply_expert(network, image, survey_image(image), tmp_path, job.tiling)
             for network in (remote, job.load("cdnet_fluorescence"))
         )
     assert caplog.text.count("slide.bmp: 1.4 network pixels a pixel") == 2
