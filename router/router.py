@@ -149,7 +149,7 @@ class Router:
         modality : str
             One of :data:`MODALITIES`.
         overview : (Y, X, C) ndarray of int or float, C in {1, 3}
-            The same; read for brightfield only.
+            As :meth:`route` takes it; read for brightfield only.
 
         Returns
         -------
