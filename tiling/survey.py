@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from imaging.image import Box, Image
 from tiling.cover import cover
@@ -73,12 +72,12 @@ def survey_image(image: Image) -> Survey:
     return Survey(overview, np.vstack(rows))
 
 
-def choose_fields(overview: npt.NDArray[np.generic], shape: tuple[int, int]) -> list[Box]:
+def choose_fields(overview: Float32, shape: tuple[int, int]) -> list[Box]:
     """Choose fields of an image that show more than its ground.
 
     Parameters
     ----------
-    overview : (y, x, C) ndarray
+    overview : (y, x, C) ndarray of float32
         The whole image, possibly reduced.
     shape : (int, int)
         Height and width of the image in native pixels.
@@ -105,14 +104,12 @@ def choose_fields(overview: npt.NDArray[np.generic], shape: tuple[int, int]) -> 
     return [boxes[index] for index in chosen]
 
 
-def measure_texture(
-    overview: npt.NDArray[np.generic], shape: tuple[int, int], boxes: list[Box]
-) -> Float32:
+def measure_texture(overview: Float32, shape: tuple[int, int], boxes: list[Box]) -> Float32:
     """Measure how much neighbouring pixels of an overview differ in each of some boxes.
 
     Parameters
     ----------
-    overview : (y, x, C) ndarray
+    overview : (y, x, C) ndarray of float32
         The whole image, possibly reduced.
     shape : (int, int)
         Height and width of the image in native pixels.
@@ -124,7 +121,7 @@ def measure_texture(
     (N,) ndarray of float32
         Mean difference of a pixel from the one below and the one to its right.
     """
-    grey: Float32 = overview.astype(np.float32).mean(axis=2)
+    grey: Float32 = overview.mean(axis=2)
     texture = np.zeros_like(grey)
     texture[:-1] += np.abs(np.diff(grey, axis=0))
     texture[:, :-1] += np.abs(np.diff(grey, axis=1))

@@ -1,11 +1,10 @@
 """Choose a few views of an image that show what its cells look like."""
 
-import itertools
-
 import numpy as np
 
 from imaging.image import Box, Image
 from imaging.normalise import Normaliser
+from tiling.cover import cover
 from tiling.sampling import Float32
 from tiling.survey import WHOLE_PX, measure_texture
 
@@ -63,24 +62,16 @@ def choose_views(overview: Float32, shape: tuple[int, int]) -> list[Box]:
     list of Box
         At least one, in raster order.
     """
-    rows, columns = (_spans(side) for side in shape)
-    boxes = [(y0, x0, y1, x1) for (y0, y1), (x0, x1) in itertools.product(rows, columns)]
+    boxes = [tile.window for tile in cover(shape, VIEW_PX, halo_px=(VIEW_PX - STEP_PX) // 2)]
     texture = measure_texture(overview, shape, boxes)
+    full = FULL_SHARE * texture.max()
     chosen: list[int] = []
     for index in np.argsort(-texture, kind="stable").tolist():
-        is_full = texture[index] >= FULL_SHARE * texture.max()
-        if len(chosen) == N_VIEWS or (len(chosen) >= FEWEST_VIEWS and not is_full):
+        if len(chosen) == N_VIEWS or (len(chosen) >= FEWEST_VIEWS and texture[index] < full):
             break
         if not any(_overlap(boxes[index], boxes[other]) for other in chosen):
             chosen.append(index)
     return [boxes[index] for index in sorted(chosen)]
-
-
-def _spans(side: int) -> list[tuple[int, int]]:
-    """List where a view may lie along one side of an image."""
-    last = max(0, side - VIEW_PX)
-    starts = [*range(0, last, STEP_PX), last]
-    return [(start, min(start + VIEW_PX, side)) for start in starts]
 
 
 def _overlap(one: Box, other: Box) -> bool:
