@@ -2,8 +2,9 @@
 
 For each ``--source`` the expert of its modality is trained without that data set, and so is what it
 starts from; then it segments the data set's labelled images, sizes estimated and, for the Cellpose
-experts, also given. What is finished is not done again, so a stopped call goes on. Options behind
-``--`` are handed to ``train.py``, such as ``-- --steps 300 --augment wide``.
+experts, also given. With ``--together`` nothing learns from any of the sources, so that a common
+start is trained once for all of them. What is finished is not done again, so a stopped call goes
+on. Options behind ``--`` are handed to ``train.py``, such as ``-- --steps 300 --augment wide``.
 """
 
 import argparse
@@ -158,13 +159,17 @@ def score_image(network: TileNetwork, record: Record, labels: np.ndarray) -> flo
         return score_labels(labels, np.array(found.labels)).counts().f1
 
 
-def run_source(source: str, records: Sequence[Record], args: argparse.Namespace) -> SourceResult:
+def run_source(
+    source: str, left_out: Sequence[str], records: Sequence[Record], args: argparse.Namespace
+) -> SourceResult:
     """Train without a source and test on it, or read what an earlier call found.
 
     Parameters
     ----------
     source : str
         Name of the data set.
+    left_out : sequence of str
+        Data sets that nothing learns from, the source among them.
     records : sequence of Record
         Its labelled images to test on.
     args : Namespace
@@ -185,15 +190,15 @@ def run_source(source: str, records: Sequence[Record], args: argparse.Namespace)
     expert = args.expert or EXPERT_FOR.get(modality)
     if expert is None:
         raise DataError(f"{source}: no expert is for {modality or 'an unknown modality'}")
-    folder, options = args.out / source, tuple(args.train_options)
-    path = folder / f"{expert}.json"
+    folder, options = args.out / "+".join(left_out), tuple(args.train_options)
+    path = folder / (f"{expert}.json" if len(left_out) == 1 else f"{expert}-{source}.json")
     known = read_result(path)
     names = tuple(record.image.name for record in records)
     if known is not None and known.train_options == options and known.names == names:
         logger.info("%s: done already", source)
         return known
     for name in list_chain(expert, options):
-        train_without(name, source, folder, args)
+        train_without(name, left_out, folder, args)
     device = read_option(options, "--device", resolve_device("auto"))
     network = load_segmenter(expert, device, folder / "weights")
     load_segmenter.cache_clear()  # the next source has other weights in another folder
@@ -214,17 +219,20 @@ def list_chain(expert: str, options: Sequence[str]) -> list[str]:
     return chain
 
 
-def train_without(name: str, source: str, folder: Path, args: argparse.Namespace) -> None:
-    """Run ``train.py`` without a source; DataError or StoppedError if it does not finish."""
+def train_without(
+    name: str, left_out: Sequence[str], folder: Path, args: argparse.Namespace
+) -> None:
+    """Run ``train.py`` without some sources; DataError or StoppedError if it does not finish."""
     command = [
         sys.executable, str(TRAIN), name, "--data", str(args.data), "--runs", str(folder / "runs"),
-        "--weights", str(folder / "weights"), "--leave-out", source, *args.train_options,
+        "--weights", str(folder / "weights"), "--leave-out", *left_out, *args.train_options,
     ]  # fmt: skip
     code = subprocess.run(command, check=False).returncode
+    what = f"{name} without {', '.join(left_out)}"
     if code == STOPPED:
-        raise StoppedError(f"{name} without {source}: stopped; run the same command again")
+        raise StoppedError(f"{what}: stopped; run the same command again")
     if code:
-        raise DataError(f"{name} without {source}: train.py ended with exit code {code}")
+        raise DataError(f"{what}: train.py ended with exit code {code}")
 
 
 def read_option(options: Sequence[str], name: str, default: str) -> str:
@@ -283,6 +291,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--source", nargs="+", required=True, metavar="DATASET", help="data sets left out in turn"
     )
     parser.add_argument(
+        "--together", action="store_true", help="leave all sources out of every training"
+    )
+    parser.add_argument(
         "--expert",
         choices=SHIPPED,
         help="instead of the modality's own",
@@ -306,7 +317,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             own = [record for record in labelled if record.dataset == source]
             if not own:
                 raise DataError(f"{args.data}: no labelled images of {source}")
-            results.append(run_source(source, choose_images(own, args.images), args))
+            left_out = tuple(args.source) if args.together else (source,)
+            results.append(run_source(source, left_out, choose_images(own, args.images), args))
     except StoppedError as error:
         logger.warning("%s", error)
         return STOPPED

@@ -98,6 +98,21 @@ def test_what_is_done_is_not_done_again(data, tmp_path, trained, capsys):
     assert len(commands) == 3 * n_commands
 
 
+def test_sources_left_out_together_share_their_training(data, tmp_path, trained, capsys):
+    commands, _ = trained
+    assert run(data, tmp_path, "--together", "--", "--steps", "5", source=("new", "old")) == 0
+    for command in commands:
+        first = command.index("--leave-out") + 1
+        assert command[first : first + 3] == ["new", "old", "--steps"]
+    folders = {command[command.index("--runs") + 1] for command in commands}
+    assert folders == {str(tmp_path / "out/new+old/runs")}  # train.py skips what is trained there
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| new", "| old"]
+    n_commands = len(commands)
+    assert run(data, tmp_path, "--together", "--", "--steps", "5", source=("new", "old")) == 0
+    assert len(commands) == n_commands
+
+
 @pytest.mark.parametrize(("code", "expected"), [(3, 3), (1, 2)])
 def test_a_training_that_does_not_finish_ends_it(data, tmp_path, trained, code, expected):
     commands, codes = trained
