@@ -147,8 +147,9 @@ def plan_expert(
     accepted = [record for record in records if recipe.accepts(record)]
     labelled = [r for r in accepted if r.split == "train" and r.label is not None]
     train, validation = split_validation(labelled)
+    validation = [record for record in validation if not recipe.is_guest(record)]
     modalities = " or ".join(recipe.modalities)
-    if not train:
+    if all(recipe.is_guest(record) for record in train):
         raise DataError(f"{name}: no labelled training images of {modalities}; check --data")
     if not few_each(validation):
         raise DataError(
@@ -170,7 +171,7 @@ def plan_expert(
         )  # fmt: skip
     if recipe.loop.steps == 0 and not (recipe.starts_from or choices.init):
         raise DataError(f"{name}: starts from random weights, which 0 steps leave as they are")
-    unlabelled = [r for r in accepted if r.split == "unlabelled"]
+    unlabelled = [r for r in accepted if r.split == "unlabelled" and not recipe.is_guest(r)]
     if recipe.semi != "none" and not unlabelled:
         raise DataError(f"{name}: no unlabelled images of {modalities} for --semi {recipe.semi}")
     return Commission(
@@ -235,7 +236,7 @@ def run_trainings(job: Commission, task: PatchTask, place: Workplace, stop: Stop
     if job.recipe.loop.steps == 0:
         return take_over(task, place.device)
     run_dir, semi = place.runs / job.name, job.recipe.semi
-    pseudo, fields = job.cycle.pseudo, FIELD_SETTINGS[job.recipe.network]
+    pseudo, fields = job.cycle.pseudo, field_settings(job.recipe)
     crossed = None
     if semi == "cross":
         crossed = CrossTask(task, prepare_unlabelled(job.unlabelled, fields, pseudo))
@@ -282,16 +283,25 @@ def build_task(job: Commission, start: Start | None, runs_dir: Path) -> PatchTas
     """
     train, validation = split_validation(job.labelled)
     recipe, cache = job.recipe, runs_dir / "cache"
-    settings = FIELD_SETTINGS[recipe.network]
+    judges = few_each([record for record in validation if not recipe.is_guest(record)])
+    settings = field_settings(recipe)
     return TASKS[recipe.network](
         usable(prepare_fields(train, settings, cache, recipe.renders)),
-        usable(prepare_fields(few_each(validation), settings, cache, recipe.renders)),
+        usable(prepare_fields(judges, settings, cache, recipe.renders)),
         recipe.emphasis,
         recipe.geometry,
         recipe.colour,
         start,
         recipe.colours,
+        guests={record.dataset for record in train if recipe.is_guest(record)},
+        guest_share=recipe.guest_share,
     )
+
+
+def field_settings(recipe: Recipe) -> FieldSettings:
+    """Tell how the fields of a recipe are prepared."""
+    settings = FIELD_SETTINGS[recipe.network]
+    return replace(settings, mode=recipe.sees, per_channel=()) if recipe.sees else settings
 
 
 def describe_plan(job: Commission, start: Start | None) -> dict[str, object]:

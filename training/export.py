@@ -79,7 +79,7 @@ def ready_network(
     network.load_state_dict(state)
     if not isinstance(network, CellposeNet):
         return network, {}
-    return network, {"size_ratio_error": round(fit_size_model(network, task.train), 3)}
+    return network, {"size_ratio_error": round(fit_size_model(network, task), 3)}
 
 
 def export_expert(

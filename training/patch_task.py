@@ -1,6 +1,6 @@
 """What the training tasks of all networks share: crops with targets, and validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -32,6 +32,10 @@ class PatchTask:
         Augmentation.
     colours : mapping of str to ColourSettings
         Those of modalities that vary in another way than ``colour``.
+    guests : collection of str
+        Data sets of other modalities, which are learnt beside the expert's own.
+    guest_share : float
+        Of the crops that are guests'.
     init : Start, optional
         Weights to start from; those of other layers than the network's are ignored.
     """
@@ -43,11 +47,13 @@ class PatchTask:
     colour: ColourSettings = ColourSettings()
     init: Start | None = None
     colours: Mapping[str, ColourSettings] = field(default_factory=dict)
+    guests: Collection[str] = ()
+    guest_share: float = 0.0
 
     validation_side_px: ClassVar[int] = 512  # larger validation fields are cropped
 
     def __post_init__(self) -> None:
-        self.sampler = FieldSampler(self.train, self.emphasis)
+        self.sampler = FieldSampler(self.train, self.emphasis, self.guests, self.guest_share)
 
     def network(self) -> nn.Module:
         """Build the bare network."""
@@ -79,14 +85,17 @@ class PatchTask:
         for k in range(n):
             item, peers, rng = self._draw_field(seed, k)
             if item is None:
-                patch, colour = blank_patch(self.geometry.patch_px, rng), self.colour
+                patch, modality = blank_patch(self.geometry.patch_px, rng), ""
             else:
-                patch = draw_patch(item, peers, self.geometry, rng)
-                colour = self.colours.get(item.modality, self.colour)
-            image = vary_intensity(patch.image, colour, rng).transpose(2, 0, 1)
+                patch, modality = draw_patch(item, peers, self.geometry, rng), item.modality
+            image = vary_intensity(patch.image, self.colour_of(modality), rng).transpose(2, 0, 1)
             trusted = patch.trusted.astype(np.float32)
             crops.append({"image": image, "trusted": trusted, **self.targets(patch)})
         return {name: np.stack([crop[name] for crop in crops]) for name in crops[0]}
+
+    def colour_of(self, modality: str) -> ColourSettings:
+        """Give the intensity augmentation of a modality's images."""
+        return self.colours.get(modality, self.colour)
 
     def name_batch(self, n: int, seed: tuple[int, int]) -> list[str]:
         """Name the fields that a batch is drawn from, as ``DATASET/NAME``."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from imaging.normalise import Mode
 from training.augment import GeometrySettings
 from training.data import DataError, Record
 from training.intensity import ColourSettings
@@ -51,6 +52,14 @@ class Recipe:
         by cross supervision (section 2.5), or not at all, as on brightfield (section 4.1).
     augment : {"short", "wide"}
         Name of the augmentation; ``wide`` is :func:`widen`'s.
+    guests : tuple of str
+        Modalities whose images the router may send here by mistake. They are learnt too, but the
+        expert is not chosen by them.
+    guest_share : float
+        Of the crops that are guests'.
+    sees : {"grey", "joint", "per_channel"} or None
+        Normalisation of all images, as the expert will see them; None for what is usual in the
+        modality of each.
     """
 
     network: Literal["cpnet", "unet", "cdnet"]
@@ -65,6 +74,9 @@ class Recipe:
     simulated: tuple[str, ...] = ()
     semi: Semi = "none"
     augment: Literal["short", "wide"] = "short"
+    guests: tuple[str, ...] = ()
+    guest_share: float = 0.3
+    sees: Mode | None = None
 
     def accepts(self, record: Record) -> bool:
         """Whether the expert learns from a record."""
@@ -72,6 +84,13 @@ class Recipe:
             return False
         if record.modality == "qpi":
             return bool(self.simulated)
+        return self._is_own(record) or record.modality in self.guests
+
+    def is_guest(self, record: Record) -> bool:
+        """Whether the expert learns from a record, but is not judged by it."""
+        return self.accepts(record) and record.modality != "qpi" and not self._is_own(record)
+
+    def _is_own(self, record: Record) -> bool:
         return record.modality in self.modalities or record.dataset in self.also
 
     def renders(self, record: Record) -> Sequence[str]:
@@ -97,7 +116,6 @@ _STAIN_EMPHASIS = {"segpc2021_512": 0.3, "dsb2018_stained_nuclei": 1.5, "gbm40_h
 
 # Bright field without colour is phase contrast to the router, and yeast without a stain is near it.
 _GREY_BRIGHTFIELD = ("cellstar_yeast_bf", "yeast_phone_bf")
-_WITHOUT_COLOUR = replace(GREY, grey=1.0)
 
 # Of the common start, which learns all modalities at once and is to hold on images of
 # laboratories that it never saw.
@@ -109,6 +127,7 @@ _UNSEEN_DYES = replace(DYES, invert=0.05, dropout=0.15, shot=0.2, jpeg=0.15, bit
 _BASE_CROP = GeometrySettings(
     160, scale=(0.6, 1.35), wide_share=0.2, wide_scale=(0.3, 2.2), mosaic_zoom=1.6
 )
+_START_CROP = replace(_BASE_CROP, patch_px=192)
 # About 35 % brightfield, 35 % fluorescence, 22 % phase and 8 % DIC: single white cells, which
 # make up most of the images, are drawn seldom; what is hard or rare often.
 _BASE_EMPHASIS = {
@@ -128,7 +147,6 @@ _BASE_EMPHASIS = {
         (
             "yeast_phone_bf",
             "cellstar_yeast_bf",
-            "dsb2018_stained_nuclei",
             "gbm40_he_nuclei",
             "aitslab_u2os_cells",
             "dense_tcells_if",
@@ -136,6 +154,7 @@ _BASE_EMPHASIS = {
         2.0,
     ),
     "cellpose_subset_scellseg": 2.5,
+    "dsb2018_stained_nuclei": 3.0,
     "covertlab_deepcell2016": 1.5,
     "ctc_fluo_n2dl_hela_st": 1.5,
     "dsb2018_stage1_fluo": 1.2,
@@ -151,9 +170,9 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_base": Recipe(
         network="cpnet",
         modalities=("phase", "dic", "brightfield", "fluorescence"),
-        loop=LoopSettings(steps=1500, lr=8e-4, validate_every=500),
+        loop=LoopSettings(steps=2800, lr=8e-4, validate_every=700, average=0.995),
         colour=_UNSEEN_GREY,
-        geometry=_BASE_CROP,
+        geometry=_START_CROP,
         emphasis=_BASE_EMPHASIS,
         colours={"brightfield": _UNSEEN_STAIN, "fluorescence": _UNSEEN_DYES},
         simulated=("phase", "dic"),
@@ -161,15 +180,16 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_phase": Recipe(
         network="cpnet",
         modalities=("phase",),
-        loop=_fine_tuning(250),
-        colour=GREY,
+        loop=_fine_tuning(300),
+        colour=_UNSEEN_GREY,
         geometry=_BASE_CROP,
-        emphasis={**_PHASE_EMPHASIS, "cellstar_yeast_bf": 2.0},
-        colours={"brightfield": _WITHOUT_COLOUR},
+        emphasis={**_BASE_EMPHASIS, **_PHASE_EMPHASIS},
         also=_GREY_BRIGHTFIELD,
         starts_from="cellpose_base",
         simulated=("phase",),
         semi="cycle",
+        guests=("dic", "brightfield", "fluorescence"),
+        sees="grey",
     ),
     # the router sends 12 of the 82 phase images to train on here, so they are learnt here too
     "cellpose_dic": Recipe(
@@ -186,35 +206,42 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_general": Recipe(
         network="cpnet",
         modalities=("phase", "dic"),
-        loop=_fine_tuning(120),
-        colour=GREY,
+        loop=_fine_tuning(300),
+        colour=_UNSEEN_GREY,
         geometry=_BASE_CROP,
-        emphasis=_PHASE_EMPHASIS,
+        emphasis={**_BASE_EMPHASIS, **_PHASE_EMPHASIS},
         starts_from="cellpose_base",
         simulated=("phase", "dic"),
         semi="cycle",
+        guests=("brightfield", "fluorescence"),
+        sees="grey",
     ),
-    # phase contrast too: the router takes it for brightfield where light or medium is coloured
+    # the router takes phase contrast for brightfield where light or medium is coloured
     "cellpose_brightfield": Recipe(
         network="cpnet",
-        modalities=("brightfield", "phase"),
-        loop=_fine_tuning(200),
-        colour=replace(_UNSEEN_STAIN, tint=0.2),
+        modalities=("brightfield",),
+        loop=_fine_tuning(300),
+        colour=_UNSEEN_STAIN,
         geometry=_BASE_CROP,
-        emphasis={**_BASE_EMPHASIS, "ctc_phc_u373": 0.3, "omnipose_docs_bact_phase": 0.5},
+        emphasis=_BASE_EMPHASIS,
         starts_from="cellpose_base",
-        colours={"phase": replace(_UNSEEN_GREY, tint=0.7)},
+        colours={"phase": replace(_UNSEEN_GREY, tint=0.5), "fluorescence": _UNSEEN_DYES},
+        guests=("phase", "dic", "fluorescence"),
+        sees="joint",
     ),
     # not of the paper: CPnet on fluorescence, to be weighed against CDNet
     "cellpose_fluorescence": Recipe(
         network="cpnet",
         modalities=("fluorescence",),
-        loop=_fine_tuning(250),
+        loop=_fine_tuning(300),
         colour=_UNSEEN_DYES,
         geometry=_BASE_CROP,
         emphasis=_BASE_EMPHASIS,
         starts_from="cellpose_base",
+        colours={"phase": _UNSEEN_GREY, "dic": _UNSEEN_GREY, "brightfield": _UNSEEN_STAIN},
         semi="cycle",
+        guests=("phase", "dic", "brightfield"),
+        sees="per_channel",
     ),
     "cdnet_fluorescence": Recipe(
         network="cdnet",

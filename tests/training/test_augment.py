@@ -271,6 +271,16 @@ def test_data_sets_are_drawn_by_the_root_of_their_size():
     assert all({p.dataset for p in peers} == {f.dataset} for f, peers in drawn[:50])
 
 
+def test_guests_share_what_they_are_given():
+    labels = np.zeros((4, 4), np.int32)
+    sizes = {"own": 16, "rare": 4, "guest": 100}
+    fields = [make_field(labels, dataset=name) for name, n in sizes.items() for _ in range(n)]
+    shares = FieldSampler(fields, {}, {"guest"}, 0.25).share
+    np.testing.assert_allclose(shares, [0.5, 0.25, 0.25])
+    guests_only = [field for field in fields if field.dataset == "guest"]
+    np.testing.assert_allclose(FieldSampler(guests_only, {}, {"guest"}, 0.25).share, [1.0])
+
+
 def test_no_field_at_all_is_refused():
     with pytest.raises(ValueError, match="--data"):
         FieldSampler([], {})
