@@ -150,7 +150,7 @@ def build_parser(benches: Mapping[str, Bench]) -> argparse.ArgumentParser:
         help=f"of the folder and the large image: {', '.join(KINDS)} (default: phase)",
     )
     add("--torch-index-url", default="", metavar="URL", help="index of PyTorch's CPU wheels")
-    stored = "(without FILE: bench/baselines/PROCESSOR-CORES.json)"
+    stored = "(without FILE: bench/baselines/PROCESSOR-CORES-PRECISION.json)"
     _add_file(parser, "--compare", f"mark what got worse than this run {stored}")
     _add_file(parser, "--save-baseline", f"store this run, if nothing failed {stored}")
     return parser

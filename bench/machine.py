@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from eval.runtime_file import read_machine
+from models.openvino_runtime import cpu_settings
 
 PACKAGES = ("cellpose", "numpy", "opencv-python-headless", "openvino", "scipy", "torch")
 ABSENT = "not installed"
@@ -17,7 +18,8 @@ def describe_machine() -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON-ready: ``processor``, ``cores`` that this process may use, ``memory_gib``,
+        JSON-ready: ``processor``, ``cores`` that this process may use, ``precision`` of the
+        networks on it (``"bf16"`` or ``"f32"``), ``memory_gib``,
         ``load`` (programs that wanted a core during the last minute, on average), ``python``,
         and ``versions`` by package.
     """
@@ -25,6 +27,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": machine.processor,
         "cores": machine.cores,
+        "precision": cpu_settings()["INFERENCE_PRECISION_HINT"],
         "memory_gib": machine.memory_gib,
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),

@@ -1,8 +1,9 @@
 """A run of the benchmarks as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from bench.baseline import Change, is_same_machine
+from bench.baseline import SAME_MACHINE, Change, is_same_machine
 from bench.rows import Report, Row
 
 QUIET_LOAD = 0.5  # programs that want a core; more disturb the figures
@@ -51,7 +52,7 @@ def describe_run(report: Report) -> list[str]:
     """
     machine = report.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB"
+    where = f"{_name_machine(machine)}, {machine['memory_gib']:g} GiB"
     lines = [
         f"{where}; commit {report.commit}, {report.created}",
         f"Python {machine['python']}, {versions}",
@@ -84,13 +85,19 @@ def _cells(change: Change, has_baseline: bool) -> list[str]:
     return [*cells, row.note]
 
 
+def _name_machine(machine: Mapping[str, Any]) -> str:
+    """Name what makes two machines compute alike; what an older file lacks is None."""
+    processor, cores, precision = (machine.get(key) for key in SAME_MACHINE)
+    return f"{processor}, {cores} cores, {precision}"
+
+
 def _describe_baseline(report: Report, before: Report) -> list[str]:
     """Say what the baseline is, and what it has that this run has not."""
     lines = [f"Baseline: commit {before.commit}, {before.created}"]
     if not is_same_machine(report, before):
         lines.append(
-            f"It was measured on another machine ({before.machine.get('processor')}, "
-            f"{before.machine.get('cores')} cores): nothing is said about noise."
+            f"It was measured on another machine ({_name_machine(before.machine)}): "
+            "nothing is said about noise."
         )
     n_missing = len({row.key for row in before.rows} - {row.key for row in report.rows})
     if n_missing:

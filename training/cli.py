@@ -67,9 +67,10 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--augment",
-        choices=["short", "wide"],
+        choices=["paper", "short", "wide"],
         default="short",
-        help="short: the recipe's; wide: more of everything, for images from unseen sources",
+        help="short: the recipe's; paper: no more than the paper's; wide: more of everything, for "
+        "images from unseen sources",
     )
     parser.add_argument(
         "--semi",

@@ -22,7 +22,7 @@ from training.loop import Stop, Trainer
 from training.mask_task import CDNetTask, UNetTask
 from training.patch_task import PatchTask
 from training.pseudo import PseudoSettings, prepare_unlabelled
-from training.recipes import Recipe, choose_semi, paper_protocol, widen
+from training.recipes import Augment, Recipe, choose_augment, choose_semi, paper_protocol
 from training.start import Start, read_best, read_start
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class Choices:
     ----------
     protocol : {"short", "paper"}
         The recipe's optimisation, or Table 2's.
-    augment : {"short", "wide"}
-        The recipe's augmentation, or that for unseen sources.
+    augment : {"paper", "short", "wide"}
+        The recipe's augmentation, less (the paper's), or more (for unseen sources).
     semi : {"none", "paper", "cycle", "cross"}
         How unlabelled images teach.
     n_cycles : int
@@ -67,7 +67,7 @@ class Choices:
     """
 
     protocol: Literal["short", "paper"] = "short"
-    augment: Literal["short", "wide"] = "short"
+    augment: Augment = "short"
     semi: Literal["none", "paper", "cycle", "cross"] = "none"
     n_cycles: int = 1
     steps: int | None = None
@@ -158,8 +158,7 @@ def plan_expert(
         )
     if choices.protocol == "paper":
         recipe = paper_protocol(recipe, len(train))
-    if choices.augment == "wide":
-        recipe = widen(recipe)
+    recipe = choose_augment(recipe, choices.augment)
     recipe = choose_semi(name, recipe, "none" if name == BASE else choices.semi)
     changes = {key: getattr(choices, key) for key in ("steps", "batch", "seed")}
     changes = {key: value for key, value in changes.items() if value is not None}

@@ -19,6 +19,7 @@ DYES = ColourSettings(permute=0.5, jitter=0.15, grey=0.1, gain=0.5, blank=0.02)
 NOT_LEARNT = ("bbbc041seg_bccd",)
 
 Semi = Literal["none", "cycle", "cross"]
+Augment = Literal["paper", "short", "wide"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Recipe:
     semi : {"none", "cycle", "cross"}
         How the paper learns from unlabelled images: by a cycle of pseudo-masks (its section 2.3),
         by cross supervision (section 2.5), or not at all, as on brightfield (section 4.1).
-    augment : {"short", "wide"}
-        Name of the augmentation; ``wide`` is :func:`widen`'s.
+    augment : {"paper", "short", "wide"}
+        Name of the augmentation; ``paper`` is :func:`narrow`'s, ``wide`` :func:`widen`'s.
     guests : tuple of str
         Modalities whose images the router may send here by mistake. They are learnt too, but the
         expert is not chosen by them.
@@ -73,7 +74,7 @@ class Recipe:
     starts_from: str = ""
     simulated: tuple[str, ...] = ()
     semi: Semi = "none"
-    augment: Literal["short", "wide"] = "short"
+    augment: Augment = "short"
     guests: tuple[str, ...] = ()
     guest_share: float = 0.3
     sees: Mode | None = None
@@ -262,6 +263,39 @@ RECIPES: dict[str, Recipe] = {
         starts_from="cdnet_fluorescence",
     ),
 }
+
+PAPER_COLOURS = ColourSettings(jitter=0.1, blank=0.0)
+PAPER_SCALE = (0.8, 1.25)
+
+
+def narrow(recipe: Recipe) -> Recipe:
+    """Vary no more than the paper does, to see what the rest brings.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With its own augmentation.
+
+    Returns
+    -------
+    Recipe
+        Affine transform, flips, blur and colour jitter as the paper names them (ranges are ours,
+        it gives none), with the gamma and Gaussian noise that all recipes have; small fields stand
+        in mosaics still.
+    """
+    return replace(
+        recipe,
+        colour=PAPER_COLOURS,
+        colours={},
+        geometry=replace(recipe.geometry, scale=PAPER_SCALE, wide_share=0.0, mosaic_zoom=1.0),
+        augment="paper",
+    )
+
+
+def choose_augment(recipe: Recipe, wanted: Augment) -> Recipe:
+    """Give a recipe the augmentation with a name; ``short`` is its own."""
+    return {"paper": narrow, "short": lambda same: same, "wide": widen}[wanted](recipe)
+
 
 WIDE_SCALE = (0.25, 4.0)
 WIDE_SHARE = 0.35  # of the crops zoomed anywhere in 0.25 to 4; the others keep the recipe's zoom

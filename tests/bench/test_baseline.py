@@ -2,13 +2,14 @@ from dataclasses import replace
 
 import pytest
 
-from bench.baseline import BASELINES, compare_reports, judge, name_baseline
+from bench.baseline import BASELINES, compare_reports, is_same_machine, judge, name_baseline
 from bench.rows import Failure, Report, Row
 from bench.table import format_report
 
 MACHINE = {
     "processor": "Some CPU (R) @ 2 GHz",
     "cores": 4,
+    "precision": "f32",
     "memory_gib": 8.0,
     "load": 0.1,
     "python": "3.11",
@@ -69,7 +70,9 @@ def test_another_machine_gives_ratios_but_no_verdict():
     before = report(row(1.0, 1.0, 1.0), machine=MACHINE | {"cores": 2})
     changes = compare_reports(now, before)
     assert [(c.ratio, c.verdict) for c in changes] == [(2.0, "")]
-    assert "another machine (Some CPU (R) @ 2 GHz, 2 cores)" in format_report(now, changes, before)
+    assert "another machine (Some CPU (R) @ 2 GHz, 2 cores, f32)" in format_report(
+        now, changes, before
+    )
 
 
 def test_a_table_says_what_of_the_baseline_is_missing():
@@ -87,6 +90,14 @@ def test_every_line_of_a_table_has_as_many_cells():
         assert "RuntimeError: a / b c" in lines[-1]
 
 
+def test_a_processor_that_computes_in_another_precision_is_another_machine():
+    now = report(row(2.0))
+    before = report(row(1.0), machine=MACHINE | {"precision": "bf16"})
+    assert is_same_machine(now, now)
+    assert not is_same_machine(now, before)
+    assert name_baseline(before.machine) != name_baseline(now.machine)
+
+
 def test_a_busy_machine_is_told():
     changes = compare_reports(report(row(2.0)), None)
     assert "busy" not in format_report(report(row(2.0)), changes, None)
@@ -95,4 +106,4 @@ def test_a_busy_machine_is_told():
 
 
 def test_a_baseline_bears_the_name_of_its_machine():
-    assert name_baseline(MACHINE) == BASELINES / "some-cpu-r-2-ghz-4-cores.json"
+    assert name_baseline(MACHINE) == BASELINES / "some-cpu-r-2-ghz-4-cores-f32.json"

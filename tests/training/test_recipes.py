@@ -7,7 +7,7 @@ from models.registry import EXPERTS, SPECS
 from router.names import MODALITIES
 from training.data import DataError, Record
 from training.experts import BASE, FIELD_SETTINGS, TASKS, field_settings
-from training.recipes import NOT_LEARNT, RECIPES, choose_semi, paper_protocol, widen
+from training.recipes import NOT_LEARNT, RECIPES, choose_augment, choose_semi, paper_protocol
 
 # normalisation of the experts that learn guests, by the function that builds them
 SEEN_BY = {
@@ -128,7 +128,7 @@ def test_the_paper_protocol_is_its_table_2(name, expected):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_wide_augmentation_varies_no_less(name):
-    recipe, wide = RECIPES[name], widen(RECIPES[name])
+    recipe, wide = RECIPES[name], choose_augment(RECIPES[name], "wide")
     assert wide.augment == "wide"
     for key, value in vars(recipe.colour).items():
         assert getattr(wide.colour, key) >= value
@@ -140,6 +140,24 @@ def test_the_wide_augmentation_varies_no_less(name):
     assert wide.geometry.patch_px == recipe.geometry.patch_px
     assert wide.loop == recipe.loop
     assert (wide.colour.stain > 0) == ("brightfield" in recipe.modalities)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_papers_augmentation_leaves_out_what_it_does_not_name(name):
+    recipe, narrow = RECIPES[name], choose_augment(RECIPES[name], "paper")
+    colour, geometry = narrow.colour, narrow.geometry
+    others = (colour.invert, colour.permute, colour.grey, colour.dropout, colour.stain)
+    assert not any((*others, colour.tint, colour.shot, colour.jpeg, colour.bits, colour.blank))
+    assert colour.jitter > 0
+    assert narrow.colours == {}
+    assert (geometry.wide_share, geometry.mosaic_zoom) == (0.0, 1.0)
+    assert geometry.patch_px == recipe.geometry.patch_px
+    assert (narrow.loop, narrow.augment) == (recipe.loop, "paper")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_short_augmentation_is_the_recipes_own(name):
+    assert choose_augment(RECIPES[name], "short") == RECIPES[name]
 
 
 def test_the_common_start_varies_what_unseen_sources_vary():
