@@ -14,7 +14,15 @@ from models.flows import (
     decode_and_check,
     decode_flows,
 )
-from models.looks import BLIND_SCALES, OTHER_SCALES, Look, best_look, is_near, measure_look
+from models.looks import (
+    BLIND_SCALES,
+    FINER_SCALES,
+    OTHER_SCALES,
+    Look,
+    best_look,
+    is_near,
+    measure_look,
+)
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
 from models.size_view import LOOK_PX, STYLE_PX, resize_view
 from stopwatch import Stopwatch
@@ -81,8 +89,9 @@ class CellposeSegmenter(Segmenter):
     -----
     The scale brings the median cell to 30 px: the style vector gives a guess, repeated at its own
     scale; the cells found there mend it (Stringer et al. 2021, "size model"), and where they and
-    the flows contradict each other, half and twice that scale are looked at too. A small image is
-    labelled at the guess, and the labels are its look (`tiling.trial.ScaleJudge`).
+    the flows contradict each other, half and twice that scale are looked at too, and then beside
+    the best of the three. A small image is labelled at the guess, and the labels are its look
+    (`tiling.trial.ScaleJudge`).
     """
 
     def __init__(
@@ -165,14 +174,24 @@ class CellposeSegmenter(Segmenter):
 
     def _mend(self, views: Sequence[FloatArray], guess: Look) -> float:
         """Follow a look if it is sound, else the best of it and those at other scales."""
-        best = guess
-        if not guess.is_sound:
-            beside = [guess.scale * factor for factor in OTHER_SCALES]
-            low, high = SCALE_RANGE
-            best = best_look(guess, [self.look(views, s) for s in beside if low <= s <= high])
+        if guess.is_sound:
+            return guess.fit(SCALE_RANGE)
+        looks = [guess, *self._look_around(views, guess.scale, OTHER_SCALES)]
+        best = best_look(looks, guess.scale)
         if best.is_lost:
-            best = best_look(best, [self.look(views, scale) for scale in BLIND_SCALES])
+            looks += [self.look(views, scale) for scale in BLIND_SCALES]
+            best = best_look(looks, guess.scale)
+        if not best.is_lost:
+            looks = [best, *self._look_around(views, best.scale, FINER_SCALES)]
+            best = best_look(looks, guess.scale)
         return best.fit(SCALE_RANGE)
+
+    def _look_around(
+        self, views: Sequence[FloatArray], scale: float, factors: Sequence[float]
+    ) -> list[Look]:
+        """Look at some factors of a scale, as far as they are scales."""
+        low, high = SCALE_RANGE
+        return [self.look(views, scale * f) for f in factors if low <= scale * f <= high]
 
     def _check(self, maps: FloatArray) -> CheckedInstances:
         """Turn raw maps (3, Y, X) into instances and check them."""

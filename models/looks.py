@@ -14,7 +14,9 @@ SOUND_KEPT = 0.8  # share of the mask that passes the flow check where the scale
 SOUND_RATIO = 1.3  # and how far the median cell may then be from the size the network wants
 NEAR_RATIO = 1.15  # cells found at a scale so near to the one wanted are as good as those at it
 OTHER_SCALES = (0.5, 2.0)  # tried, as factors of the guess, where it is not sound
-DISTRUST = 0.15  # of these, in the unit of the score
+FINER_SCALES = (0.5**0.5, 2.0**0.5)  # and then of the best of these
+DISTRUST = 0.1  # of an octave away from the guess, in the unit of the score; it grows squared
+FLOW_WEIGHT = 2.0  # of the flow's length in the score: it peaks nearer to the true scale
 LOST_KEPT = 0.3  # where no look keeps more of its mask, the guess tells nothing
 BLIND_SCALES = (0.25, 0.5, 1.0, 2.0)  # of the image's own pixels, tried then: cells of 120 to 15 px
 
@@ -32,11 +34,14 @@ class Look:
     kept : float
         Share of the mask that passes the flow check, 0 to 1. It falls where cells are taken
         apart or merged, as they are far from the right scale.
+    flow : float
+        Mean length of the flow in what was found, about 0 to 1.
     """
 
     scale: float
     size_ratio: float
     kept: float
+    flow: float = 1.0
 
     @property
     def is_sound(self) -> bool:
@@ -51,9 +56,10 @@ class Look:
     @property
     def score(self) -> float:
         """How well flows and size agree with the scale; the higher the better, 0 at best."""
-        if not (np.isfinite(self.size_ratio) and self.kept > 0):
+        if not (np.isfinite(self.size_ratio) and self.kept > 0 and self.flow > 0):
             return -np.inf
-        return float(np.log(self.kept)) - abs(float(np.log(self.size_ratio)))
+        agreement = np.log(self.kept) + FLOW_WEIGHT * np.log(self.flow)
+        return float(agreement - abs(np.log(self.size_ratio)))
 
     def fit(self, limits: tuple[float, float]) -> float:
         """Give the scale at which the cells would have the size wanted.
@@ -90,10 +96,11 @@ def measure_look(scale: float, seen: Sequence[CheckedInstances], wanted_px: floa
     Look
     """
     of_view = [np.bincount(view.found.ravel())[1:] for view in seen]
-    n_sound = sum(view.sound * areas.sum() for view, areas in zip(seen, of_view, strict=True))
-    areas = np.concatenate(of_view)
-    share = float(n_sound) / max(int(areas.sum()), 1)
-    return Look(scale, typical_diameter(areas) / wanted_px, share)
+    n_found = np.array([areas.sum() for areas in of_view])
+    shares = n_found / max(n_found.sum(), 1)
+    kept = float(shares @ np.array([view.sound for view in seen]))
+    flow = float(shares @ np.array([view.flow for view in seen]))
+    return Look(scale, typical_diameter(np.concatenate(of_view)) / wanted_px, kept, flow)
 
 
 def typical_diameter(areas: NDArray[np.intp]) -> float:
@@ -125,7 +132,18 @@ def is_near(scale: float, other: float) -> bool:
     return abs(float(np.log(scale / other))) < np.log(NEAR_RATIO)
 
 
-def best_look(guess: Look, others: Sequence[Look]) -> Look:
-    """Choose the look that agrees best with itself; others must be clearly better than a guess."""
-    best = max(others, key=lambda look: look.score, default=guess)
-    return best if best.score - DISTRUST > guess.score else guess
+def best_look(looks: Sequence[Look], guess: float) -> Look:
+    """Choose the look that agrees best with itself, the less willingly the further from a guess.
+
+    Parameters
+    ----------
+    looks : sequence of Look
+        One at least; the first wins where nothing was seen in any.
+    guess : float
+        Scale.
+
+    Returns
+    -------
+    Look
+    """
+    return max(looks, key=lambda look: look.score - DISTRUST * np.log2(look.scale / guess) ** 2)

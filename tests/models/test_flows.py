@@ -201,6 +201,19 @@ def test_thresholds_decide_what_is_found_and_kept_but_not_what_is_sound():
     assert lax.sound == strict.sound == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_the_flow_of_the_instances_is_as_long_as_the_network_is_sure(kind):
+    labels = draw_discs((60, 120), [(30, 30, 14), (30, 88, 14)])
+    maps = perfect_maps(labels)
+    whole = decode_and_check(kind(maps)).flow
+    maps[:2, labels == 2] *= 0.5
+    maps[:2, labels == 0] = 9.0  # counts for nothing
+    assert whole == pytest.approx(1.0, abs=0.02)
+    assert decode_and_check(kind(maps)).flow == pytest.approx(0.75, abs=0.02)
+    maps[2] = -6.0
+    assert decode_and_check(kind(maps)).flow == 0.0
+
+
 def test_tensors_have_the_flow_errors_of_arrays():
     maps = draw_maps((120, 150), n_cells=20, noise=0.3, stretch=2.0)
     labels = decode_flows(maps, thresholds=FlowThresholds(flow_error=0.0))

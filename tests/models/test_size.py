@@ -14,9 +14,16 @@ from models.cellpose_expert import (
     build_expert,
     build_grey_expert,
 )
-from models.flows import encode_flows
-from models.looks import BLIND_SCALES, NEAR_RATIO, Look, best_look, typical_diameter
-from models.size_view import LOOK_PX, STYLE_PX, resize_view
+from models.flows import CheckedInstances, encode_flows
+from models.looks import (
+    BLIND_SCALES,
+    NEAR_RATIO,
+    Look,
+    best_look,
+    measure_look,
+    typical_diameter,
+)
+from models.size_view import LOOK_PX, STYLE_PX, cut_busy, resize_view
 from tests.cells import draw_discs
 from tests.fakes import array_image
 from tiling.expert import apply_expert
@@ -94,6 +101,35 @@ def test_a_large_view_gives_its_middle_and_a_small_one_is_mirrored():
     assert window.shape == (384, 96, 3)
     np.testing.assert_array_equal(window[:, :70], view[58:442])
     np.testing.assert_array_equal(window[:, 70:], view[58:442, :43:-1])
+
+
+def ring_view(height, width):
+    """Draw cells along the edge of an empty ellipse."""
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    places = [((0.5 + 0.4 * np.sin(a)) * height, (0.5 + 0.4 * np.cos(a)) * width) for a in angles]
+    discs = draw_discs((height, width), [(int(y), int(x), 8) for y, x in places])
+    return np.repeat((discs > 0).astype(np.float32)[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize("shape", [(600, 1200), (1200, 500), (640, 640)])
+def test_where_the_middle_is_empty_a_window_is_cut_where_there_are_cells(shape):
+    view = ring_view(*shape)
+    middle = view[shape[0] // 2 - 96 :, shape[1] // 2 - 96 :][:192, :192]
+    assert middle.max() == 0
+    window = cut_busy(view, 192)
+    assert window.shape == (192, 192, 3)
+    assert window.mean() > 0.5 * view.mean()
+    assert np.isfinite(DiscSegmenter().look([view], 1.9).size_ratio)
+
+
+@pytest.mark.parametrize("shape", [(300, 500), (500, 300)])
+def test_of_a_view_without_texture_the_middle_is_cut(shape):
+    y, x = np.indices(shape)
+    view = np.stack([y, x, y], axis=2).astype(np.float32) * 1e-3  # the same slope everywhere
+    window = cut_busy(view, 128)
+    middle = view[shape[0] // 2 - 64 :, shape[1] // 2 - 64 :][:128, :128]
+    np.testing.assert_allclose(window, middle, atol=5e-3)
+    np.testing.assert_array_equal(cut_busy(view, 500), view)
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.5, 2.0])
@@ -219,10 +255,10 @@ def test_a_sound_look_is_the_only_one():
     assert segmenter.discs.n_maps == 1
 
 
-def test_where_cells_are_off_half_and_twice_the_scale_are_looked_at():
+def test_where_cells_are_off_half_and_twice_the_scale_are_looked_at_and_then_in_between():
     segmenter = DiscSegmenter()
     scale = segmenter.refine_scale([disc_view(26)], 1.0)
-    assert segmenter.discs.n_maps == 3
+    assert segmenter.discs.n_maps == 5
     assert scale == pytest.approx(NET_DIAMETER_PX / 52, rel=0.05)
 
 
@@ -253,7 +289,7 @@ def test_cells_further_off_mend_the_scale_and_still_ask_for_no_other_look():
 def test_where_the_cells_of_a_whole_image_are_far_off_other_scales_are_looked_at():
     chosen, n_looks = judge(26, 1.0)
     assert chosen == pytest.approx(NET_DIAMETER_PX / 52, rel=0.05)
-    assert n_looks == 2
+    assert n_looks == 4
 
 
 def label_discs(segmenter, radius, folder):
@@ -273,7 +309,7 @@ def test_a_small_image_is_seen_once_if_the_guess_was_good(tmp_path):
 def test_a_small_image_is_seen_at_other_scales_if_the_guess_was_bad(tmp_path):
     segmenter = DiscSegmenter(log_ratio=0.0)  # content with the scale of 1 that is twice too large
     labels = label_discs(segmenter, 30, tmp_path)
-    assert segmenter.discs.n_maps == 4  # at 1, beside it, and where it was mended to
+    assert segmenter.discs.n_maps == 6  # at 1, beside it, in between, and where it was mended to
     assert labels.max() == 9
 
 
@@ -313,19 +349,38 @@ GUESS = Look(1.0, 0.8, 0.6)
     [
         (Look(2.0, 0.9, 0.9), True),
         (Look(2.0, 0.8, 0.65), False),  # hardly better: the guess is trusted
+        (Look(1.1, 0.8, 0.65), True),  # but not against its neighbour
+        (Look(2.0, 0.9, 0.9, flow=0.5), False),  # the network wavers
         (Look(2.0, 0.3, 0.95), False),  # flows agree, the size does not
         (Look(0.5, 1.0, 0.3), False),  # the other way round
         (Look(0.5, np.nan, 1.0), False),  # nothing there
     ],
 )
 def test_the_look_that_agrees_with_itself_wins(other, is_better):
-    assert best_look(GUESS, [other]) is (other if is_better else GUESS)
-    assert best_look(GUESS, [Look(0.5, np.nan, 0.0), other]) is (other if is_better else GUESS)
+    best = other if is_better else GUESS
+    assert best_look([GUESS, other], GUESS.scale) is best
+    assert best_look([GUESS, Look(0.5, np.nan, 0.0, 0.0), other], GUESS.scale) is best
 
 
 def test_any_cells_are_better_than_none():
     found = Look(0.5, 0.4, 0.1)
-    assert best_look(Look(1.0, np.nan, 0.0), [found]) is found
+    assert best_look([Look(1.0, np.nan, 0.0), found], 1.0) is found
+
+
+def test_nothing_seen_anywhere_leaves_the_guess():
+    guess = Look(1.0, np.nan, 0.0, 0.0)
+    assert best_look([guess, Look(2.0, np.nan, 0.0, 0.0)], 1.0) is guess
+
+
+def test_a_look_at_several_views_weighs_them_by_what_was_found_in_each():
+    large, small = np.zeros((2, 30, 30), np.int32)
+    large[:10, :10], small[:5, :5] = 1, 1
+    seen = [CheckedInstances(large, large, 1.0, 0.9), CheckedInstances(small, small, 0.0, 0.4)]
+    look = measure_look(0.5, seen, NET_DIAMETER_PX)
+    assert (look.scale, look.kept) == (0.5, pytest.approx(0.8))
+    assert look.flow == pytest.approx(0.8 * 0.9 + 0.2 * 0.4)
+    empty = CheckedInstances(np.zeros_like(large), np.zeros_like(large), 0.0, 0.0)
+    assert measure_look(0.5, [empty], NET_DIAMETER_PX).is_lost
 
 
 def test_what_is_seen_counts_less_the_fewer_flows_agree():
