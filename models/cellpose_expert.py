@@ -178,10 +178,10 @@ class CellposeSegmenter(Segmenter):
             return guess.fit(SCALE_RANGE)
         looks = [guess, *self._look_around(views, guess.scale, OTHER_SCALES)]
         best = best_look(looks, guess.scale)
-        if best.is_lost:
+        if best.is_poor:
             looks += [self.look(views, scale) for scale in BLIND_SCALES]
             best = best_look(looks, guess.scale)
-        if not best.is_lost:
+        if np.isfinite(best.score):
             looks = [best, *self._look_around(views, best.scale, FINER_SCALES)]
             best = best_look(looks, guess.scale)
         return best.fit(SCALE_RANGE)

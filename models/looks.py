@@ -17,7 +17,7 @@ OTHER_SCALES = (0.5, 2.0)  # tried, as factors of the guess, where it is not sou
 FINER_SCALES = (0.5**0.5, 2.0**0.5)  # and then of the best of these
 DISTRUST = 0.1  # of an octave away from the guess, in the unit of the score; it grows squared
 FLOW_WEIGHT = 2.0  # of the flow's length in the score: it peaks nearer to the true scale
-LOST_KEPT = 0.3  # where no look keeps more of its mask, the guess tells nothing
+POOR_SCORE = -1.5  # where no look beside the guess has more, the guess tells nothing
 BLIND_SCALES = (0.25, 0.5, 1.0, 2.0)  # of the image's own pixels, tried then: cells of 120 to 15 px
 
 
@@ -49,13 +49,13 @@ class Look:
         return self.kept >= SOUND_KEPT and abs(float(np.log(self.size_ratio))) < np.log(SOUND_RATIO)
 
     @property
-    def is_lost(self) -> bool:
-        """Whether hardly anything seen is a cell."""
-        return not (np.isfinite(self.size_ratio) and self.kept >= LOST_KEPT)
+    def is_poor(self) -> bool:
+        """Whether what is seen says that this is not the scale."""
+        return self.score < POOR_SCORE
 
     @property
     def score(self) -> float:
-        """How well flows and size agree with the scale; the higher the better, 0 at best."""
+        """How well flows and size agree with the scale: 0 at best, minus infinity without cells."""
         if not (np.isfinite(self.size_ratio) and self.kept > 0 and self.flow > 0):
             return -np.inf
         agreement = np.log(self.kept) + FLOW_WEIGHT * np.log(self.flow)

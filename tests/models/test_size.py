@@ -380,7 +380,7 @@ def test_a_look_at_several_views_weighs_them_by_what_was_found_in_each():
     assert (look.scale, look.kept) == (0.5, pytest.approx(0.8))
     assert look.flow == pytest.approx(0.8 * 0.9 + 0.2 * 0.4)
     empty = CheckedInstances(np.zeros_like(large), np.zeros_like(large), 0.0, 0.0)
-    assert measure_look(0.5, [empty], NET_DIAMETER_PX).is_lost
+    assert measure_look(0.5, [empty], NET_DIAMETER_PX).is_poor
 
 
 def test_what_is_seen_counts_less_the_fewer_flows_agree():
