@@ -1,10 +1,11 @@
 """Train without one source and test on it: ``python -m eval.leave_one_out --data DIR -o OUT``.
 
-For each ``--source`` the expert of its modality is trained without that data set, and so is what it
-starts from; then it segments the data set's labelled images, sizes estimated and, for the Cellpose
-experts, also given. With ``--together`` nothing learns from any of the sources, so that a common
-start is trained once for all of them. What is finished is not done again, so a stopped call goes
-on. Options behind ``--`` are handed to ``train.py``, such as ``-- --steps 300 --augment wide``.
+For each ``--source`` the expert shipped for its modality is trained without that data set, and so
+is what it starts from; then it segments the data set's labelled images, sizes estimated and, for
+the Cellpose experts, also given. With ``--together`` nothing learns from any of the sources, so
+that a common start is trained once for all of them. What is finished is not done again, so a
+stopped call goes on. Options behind ``--`` are handed to ``train.py``, such as
+``-- --steps 300 --augment wide``.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from manifest import WeightsError
 from models.registry import EXPERTS as SHIPPED
 from models.registry import load_segmenter, resolve_device
 from models.size_view import median_diameter
-from router.names import EXPERT_OF
+from router.names import EXPERT_OF, EXPERT_TABLES
 from tiling.expert import apply_expert
 from tiling.maps import TileNetwork
 from tiling.settings import TilingSettings
@@ -41,7 +42,10 @@ logger = logging.getLogger(__name__)
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
 STOPPED = 3  # exit code of train.py when it can be gone on with
 NET_DIAMETER_PX = 30.0  # median cell that the Cellpose experts see
-EXPERT_FOR = EXPERT_OF | {"brightfield": "cellpose_brightfield"}
+EXPERT_FOR = {  # the shipped one
+    modality: EXPERT_TABLES["best"].get(expert, expert)
+    for modality, expert in (EXPERT_OF | {"brightfield": "cellpose_brightfield"}).items()
+}
 
 
 class StoppedError(Exception):

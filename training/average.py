@@ -3,7 +3,7 @@
 Networks that went on from the same weights, on other images or crops, mostly lie in one valley: the
 average of their weights then keeps what each of them learnt (Wortsman et al., "Model soups", ICML
 2022). Whether it does is for validation to say (`eval.experts --weights OUT`). The size model of a
-Cellpose expert, a linear map of style vectors that stay alike, is averaged too.
+Cellpose expert, a linear map of style vectors that stay alike, is averaged too or taken from one.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from training.start import State
 
 logger = logging.getLogger(__name__)
 
+SIZE_MODEL = ("size_weight", "size_bias")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
@@ -34,6 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--of", nargs=2, action="append", required=True, metavar=("FOLDER", "SHARE"),
         help="folder of weights and what its file counts; the first one's training is the "
         "manifest's, the others are named there; give it at least twice",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size-of", type=Path, metavar="FOLDER",
+        help="one of these, whose size model is taken as it is, instead of the average",
     )  # fmt: skip
     parser.add_argument(
         "--weights", type=Path, required=True, metavar="FOLDER", help="where the average goes"
@@ -52,15 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"argument --of: share {error}")
     if len(shares) < 2:
         parser.error("argument --of: wants two different folders or more")
+    if args.size_of is not None and args.size_of not in shares:
+        parser.error("argument --size-of: wants one of the folders of --of")
     try:
-        ship_average(args.expert, shares, args.weights)
+        ship_average(args.expert, shares, args.weights, args.size_of)
     except (WeightsError, ValueError, OSError) as error:
         logger.error("%s", error)
         return 1
     return 0
 
 
-def ship_average(expert: str, shares: Mapping[Path, float], weights_dir: Path) -> None:
+def ship_average(
+    expert: str, shares: Mapping[Path, float], weights_dir: Path, size_of: Path | None = None
+) -> None:
     """Write the average of an expert's weights, and its manifest entry.
 
     Parameters
@@ -71,13 +81,16 @@ def ship_average(expert: str, shares: Mapping[Path, float], weights_dir: Path) -
         of the first, with ``average_of``: SHA-256 and share of each file.
     weights_dir : Path
         May be one of the folders.
+    size_of : Path, optional
+        The folder whose size model is taken; the entry then names its file as ``size_of``.
 
     Raises
     ------
     WeightsError
         If a file is missing or not the one that its manifest names.
     ValueError
-        If the files are of different networks, or a weight is not finite.
+        If the files are of different networks or have no size model to take, or a weight is not
+        finite.
     OSError
         If the folder cannot be written.
     """
@@ -89,10 +102,24 @@ def ship_average(expert: str, shares: Mapping[Path, float], weights_dir: Path) -
         {"sha256": entry["sha256"], "share": round(part, 4)}
         for entry, part in zip(entries, parts, strict=True)
     ]
-    facts = {key: value for key, value in entries[0].items() if key != "size_ratio_error"}
-    write_weights(weights_dir / name, average_states(states, parts))
-    write_entry(weights_dir, name, facts | {"average_of": average_of})
+    told = ("size_ratio_error", "average_of", "size_of")
+    facts = {key: value for key, value in entries[0].items() if key not in told}
+    facts["average_of"] = average_of
+    average = average_states(states, parts)
+    if size_of is not None:
+        own = list(shares).index(size_of)
+        average |= take_size_model(states[own])
+        facts["size_of"] = entries[own]["sha256"]
+    write_weights(weights_dir / name, average)
+    write_entry(weights_dir, name, facts)
     logger.info("%s: the average of %d files", weights_dir / name, len(states))
+
+
+def take_size_model(state: Mapping[str, NDArray[Any]]) -> State:
+    """Take the size model of a Cellpose expert; ValueError if the network has none."""
+    if not state.keys() >= set(SIZE_MODEL):
+        raise ValueError("--size-of: only Cellpose networks have a size model")
+    return {key: torch.from_numpy(state[key].astype(np.float32)) for key in SIZE_MODEL}
 
 
 def average_states(states: Sequence[Mapping[str, NDArray[Any]]], parts: Sequence[float]) -> State:

@@ -136,7 +136,8 @@ def _describe_weights(entry: Mapping[str, Any]) -> str:
     """Tell which of the trainings the weights come from."""
     stage = str(entry.get("stage", "the supervised training"))
     parts = [f"{part['share']} of `{part['sha256'][:12]}`" for part in entry.get("average_of", ())]
-    return f"{stage}, averaged: {' and '.join(parts)}" if parts else stage
+    size = f"; the size model of `{entry['size_of'][:12]}`" if "size_of" in entry else ""
+    return f"{stage}, averaged: {' and '.join(parts)}{size}" if parts else stage
 
 
 def _describe_start(entry: Mapping[str, Any], sources: Mapping[str, Source]) -> Iterator[str]:

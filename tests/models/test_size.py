@@ -377,7 +377,8 @@ def test_a_look_at_several_views_weighs_them_by_what_was_found_in_each():
     large[:10, :10], small[:5, :5] = 1, 1
     seen = [CheckedInstances(large, large, 1.0, 0.9), CheckedInstances(small, small, 0.0, 0.4)]
     look = measure_look(0.5, seen, NET_DIAMETER_PX)
-    assert (look.scale, look.kept) == (0.5, pytest.approx(0.8))
+    assert look.scale == 0.5
+    assert look.kept == pytest.approx(0.8)
     assert look.flow == pytest.approx(0.8 * 0.9 + 0.2 * 0.4)
     empty = CheckedInstances(np.zeros_like(large), np.zeros_like(large), 0.0, 0.0)
     assert measure_look(0.5, [empty], NET_DIAMETER_PX).is_poor

@@ -12,8 +12,11 @@ EXPERT = "cellpose_phase"
 NAME = f"{EXPERT}.safetensors"
 
 
-def make_weights(folder, values, shape=(3,), **facts):
+def make_weights(folder, values, shape=(3,), with_size=True, **facts):
     state = {"layer": torch.full(shape, float(values)), "n_batches": torch.tensor(int(values))}
+    if with_size:
+        size = {"size_weight": torch.full((5,), float(values)), "size_bias": torch.ones(1)}
+        state |= size
     write_weights(folder / NAME, state)
     write_entry(folder, NAME, {"network": "cpnet", "size_ratio_error": 1.2, **facts})
     return folder
@@ -25,9 +28,9 @@ def two(tmp_path):
     return first, make_weights(tmp_path / "b", 4, steps=500)
 
 
-def average(out, *shares):
+def average(out, *shares, further=()):
     options = [text for folder, share in shares for text in ("--of", str(folder), str(share))]
-    return main([EXPERT, *options, "--weights", str(out)])
+    return main([EXPERT, *options, *further, "--weights", str(out)])
 
 
 def test_tensors_are_averaged_by_their_shares(two, tmp_path):
@@ -51,6 +54,27 @@ def test_the_manifest_tells_what_was_averaged(two, tmp_path):
         {"sha256": of_files[1], "share": 0.3333},
     ]
     assert entry["sha256"] not in of_files
+
+
+def test_the_size_model_may_be_that_of_one(two, tmp_path):
+    first, second = two
+    further = ("--size-of", str(second))
+    assert average(tmp_path / "out", (first, 1), (second, 1), further=further) == 0
+    state = read_weights(NAME, tmp_path / "out")
+    np.testing.assert_allclose(state["layer"], np.full(3, 2.5))
+    np.testing.assert_allclose(state["size_weight"], np.full(5, 4.0))
+    entry = read_manifest(tmp_path / "out")[NAME]
+    assert entry["size_of"] == read_manifest(second)[NAME]["sha256"]
+    assert average(tmp_path / "again", (tmp_path / "out", 1), (first, 1)) == 0
+    assert "size_of" not in read_manifest(tmp_path / "again")[NAME]
+
+
+def test_a_network_without_a_size_model_has_none_to_take(tmp_path, caplog):
+    both = [make_weights(tmp_path / name, 1, with_size=False) for name in "ab"]
+    shares = [(folder, 1) for folder in both]
+    assert average(tmp_path / "out", *shares, further=("--size-of", str(both[0]))) == 1
+    assert "size model" in caplog.text
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_average_may_replace_one_of_the_files(two):
@@ -84,3 +108,10 @@ def test_wrong_usage(two, tmp_path, shares, capsys):
         average(tmp_path / "out", *zip(two, shares, strict=False))
     assert stopped.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_a_size_model_of_a_stranger_is_wrong_usage(two, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        average(tmp_path / "out", *((folder, 1) for folder in two), further=("--size-of", "c"))
+    assert stopped.value.code == 2
+    assert "--size-of" in capsys.readouterr().err

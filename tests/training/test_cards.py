@@ -64,6 +64,10 @@ def test_a_card_names_the_files_of_an_average():
     parts = [{"sha256": "ab" * 32, "share": 0.6667}, {"sha256": "cd" * 32, "share": 0.3333}]
     card = write_card("cellpose_phase", ENTRY | {"average_of": parts}, read_sources())
     assert "averaged: 0.6667 of `abababababab` and 0.3333 of `cdcdcdcdcdcd` |" in card
+    card = write_card(
+        "cellpose_phase", ENTRY | {"average_of": parts, "size_of": "cd" * 32}, read_sources()
+    )
+    assert "of `cdcdcdcdcdcd`; the size model of `cdcdcdcdcdcd` |" in card
 
 
 def test_a_card_goes_back_to_the_first_start():
