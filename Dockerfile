@@ -10,14 +10,19 @@ FROM python:3.11-slim-bookworm AS builder
 ARG TORCH_INDEX_URL=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
+# All versions are pinned, so nothing needs to be resolved: what requirements.txt names behind "Not in the
+# container" stays out although packages ask for it (cellpose: SciPy, Numba and more beside its network). Only
+# torch brings what its wheel asks for, since its CUDA build asks for the CUDA libraries.
 COPY requirements.txt /build/
 RUN set -eu; \
     python -m venv /opt/venv; \
+    sed '/^# Not in the container/,$d' /build/requirements.txt > /build/packages.txt; \
+    torch="$(grep -o '^torch==[^ ]*' /build/packages.txt)"; \
     if [ -n "$TORCH_INDEX_URL" ]; then \
-        /opt/venv/bin/pip install --no-deps --index-url "$TORCH_INDEX_URL" \
-            "$(grep -o '^torch==[^ ]*' /build/requirements.txt)"; \
+        /opt/venv/bin/pip install --no-deps --index-url "$TORCH_INDEX_URL" "$torch"; \
     fi; \
-    /opt/venv/bin/pip install --only-binary :all: -r /build/requirements.txt; \
+    /opt/venv/bin/pip install --only-binary :all: --constraint /build/packages.txt "$torch"; \
+    /opt/venv/bin/pip install --only-binary :all: --no-deps -r /build/packages.txt; \
     /opt/venv/bin/pip uninstall --yes setuptools pip
 
 # What only compiling against these packages or testing them needs is dropped, the rest compiled to
@@ -34,8 +39,8 @@ RUN set -eu; \
     find "$site" -type d -name tests -prune -exec rm -rf {} +; \
     find "$site" -type d -name __pycache__ -prune -exec rm -rf {} +; \
     /opt/venv/bin/python -m compileall -q -j 0 -x py312_ --invalidation-mode unchecked-hash "$site"; \
-    /opt/venv/bin/python -c "import cellpose.resnet_torch, cv2, imagecodecs, joblib, openvino, safetensors.torch, \
-scipy.ndimage, skimage.measure, sklearn.cluster, tifffile, torch, tqdm, zarr"
+    /opt/venv/bin/python -c "import cellpose.resnet_torch, cv2, imagecodecs, joblib, openvino, PIL.Image, \
+safetensors.torch, tifffile, torch, tqdm, zarr"
 
 COPY weights/ /build/weights/
 COPY LICENSE arguments.py docker-entrypoint.sh manifest.py options.py pipeline.py /build/code/
@@ -55,9 +60,12 @@ RUN set -eu; \
 # ---- the image ----
 FROM python:3.11-slim-bookworm
 
-# The base image's own installer is not needed either. Only /in and /out are made: predict.py takes
+# The base image's own installer is not needed either. The official base image comes without bytecode of the
+# standard library, which every container would compile anew. Only /in and /out are made: predict.py takes
 # /workspace/inputs and /workspace/outputs instead where those exist, which is where they are mounted.
 RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip setuptools wheel; \
+    python -m compileall -q -j 0 -x '/(test|tests|idlelib|tkinter|lib2to3|ensurepip|turtledemo|site-packages|dist-packages)/' \
+        "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"; \
     mkdir -p /in /out
 
 COPY --from=builder /opt/venv /opt/venv
@@ -72,7 +80,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     USER=cellseg \
     LOGNAME=cellseg \
-    NUMBA_CACHE_DIR=/tmp/numba \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 ARG VERSION=0.1.0

@@ -14,13 +14,14 @@ STAGES = (
     "imports",
     "routing",
     "weights",
+    "scale",
     "network",
     "decoding",
     "writing",
     "waiting",
     "other",
 )
-WAITING, OTHER = "waiting", "other"
+SCALE, WAITING, OTHER = "scale", "waiting", "other"
 
 
 class Stopwatch:
@@ -43,10 +44,11 @@ class Stopwatch:
         Parameters
         ----------
         name : str
-            One of :data:`STAGES`.
+            One of :data:`STAGES`. What is computed and decoded inside "scale", to choose one,
+            counts for that.
         """
         page = self._find_page()
-        if page is None:
+        if page is None or (page.stage == SCALE and name != WAITING):
             yield
             return
         outer = page.switch(name)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from arguments import read_count
-from bench.baseline import Change, compare_reports, name_baseline
+from bench.baseline import MIN_VALUES, Change, compare_reports, name_baseline
 from bench.execution import BUILD
 from bench.machine import describe_machine
 from bench.picture import draw_report
 from bench.rows import Report, ReportError, read_report, write_report
-from bench.suite import BENCHES, Bench, Plan, run_bench
+from bench.suite import BENCHES, N_IMAGES, Bench, Plan, run_bench
 from bench.table import format_report
 from eval.run_file import name_commit, now_utc
 from synthetic import KINDS
@@ -140,7 +140,13 @@ def build_parser(benches: Mapping[str, Bench]) -> argparse.ArgumentParser:
     add("--no-peer", action="store_true", help="leave out stock Cellpose; installs nothing")
     add("--repeat", type=read_count, metavar="N", help="of each measurement (default: 3)")
     add("--quick", action="store_true", help="small work, once: shows that all runs, not how fast")
-    add("--images", type=read_count, default=12, metavar="N", help="of the folder (default: 12)")
+    add(
+        "--images",
+        type=read_count,
+        default=N_IMAGES,
+        metavar="N",
+        help=f"of the folder (default: {N_IMAGES})",
+    )
     add(
         "--kinds",
         nargs="+",
@@ -177,6 +183,8 @@ def _save_baseline(path: Path, report: Report) -> None:
     if report.failures:
         logger.error("%s: not stored, since a benchmark failed", path)
         return
+    if report.settings["repeats"] < MIN_VALUES:
+        logger.warning("%s: times of fewer than %d runs judge nothing", path, MIN_VALUES)
     write_report(path, report)
     logger.info("stored %s", path)
 

@@ -152,9 +152,9 @@ def _list_rows(what: str, n_images: int, calls: Sequence[Call]) -> Iterator[Row]
     ratios = tuple(call.bare_s / call.run.real_s for call in calls)
     note = "1 would be the speed of the network alone"
     yield Row(f"{what}: bare network / whole call", "ratio", ratios, True, 1, note)
-    shares = tuple((call.run.stages or {})["network"] / call.run.real_s for call in calls)
-    note = "all passes, those for the scale too"
-    yield Row(f"{what}: share in the network", "ratio", shares, True, 1, note)
+    for stage, note in (("network", "passes for the labels"), ("scale", "estimate of the scale")):
+        shares = tuple((call.run.stages or {})[stage] / call.run.real_s for call in calls)
+        yield Row(f"{what}: share in stage {stage}", "ratio", shares, stage == "network", 1, note)
 
 
 def _time_network(expert: str) -> float:

@@ -12,6 +12,7 @@ from bench.rows import Failure, Row
 logger = logging.getLogger(__name__)
 
 MAX_ERROR = 500  # letters of an error in the table
+N_IMAGES = 100  # of a folder: enough that the start counts little
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Plan:
     folder: Path
     cache: Path
     n_repeats: int = 3
-    n_images: int = 12
+    n_images: int = N_IMAGES
     kinds: tuple[str, ...] = ("phase",)
     is_quick: bool = False
     torch_index_url: str = ""

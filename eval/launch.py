@@ -21,7 +21,17 @@ PREDICT = Path(__file__).resolve().parent.parent / "predict.py"
 MEMORY_LIMIT = "28G"  # the organisers' limit
 PROFILE_VARIABLE = "CELLSEG_PROFILE"
 PROFILE_MARK = "PROFILE "
-STAGES = ("start", "imports", "routing", "weights", "network", "decoding", "writing", "other")
+STAGES = (
+    "start",
+    "imports",
+    "routing",
+    "weights",
+    "scale",
+    "network",
+    "decoding",
+    "writing",
+    "other",
+)
 TERMINATION_S = 3.0  # for a process to end by itself
 N_LAST_LINES = 5
 

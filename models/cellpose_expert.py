@@ -25,7 +25,7 @@ from models.looks import (
 )
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
 from models.size_view import LOOK_PX, STYLE_PX, resize_view
-from stopwatch import Stopwatch
+from stopwatch import SCALE, Stopwatch
 
 N_MAPS = 3  # flow y, flow x, cell logit
 NET_DIAMETER_PX = 30.0  # median cell diameter that the network is trained at (diam_mean)
@@ -137,13 +137,13 @@ class CellposeSegmenter(Segmenter):
 
     def guess_scale(self, views: Sequence[FloatArray]) -> float:
         """Guess the scale of an image from the style vectors of one or more views."""
-        with self.watch.stage("decoding"):
+        with self.watch.stage(SCALE):
             guesses = [self.style_scale(view) for view in views]
             return float(np.exp(np.median(np.log(guesses))))
 
     def refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
         """Mend a guess by the cells seen at it, and beside it if need be."""
-        with self.watch.stage("decoding"):
+        with self.watch.stage(SCALE):
             return self._mend(views, self.look(views, scale))
 
     def judge_scale(
@@ -169,8 +169,9 @@ class CellposeSegmenter(Segmenter):
         """
         with self.watch.stage("decoding"):
             seen = self._check(maps)
+        with self.watch.stage(SCALE):
             mended = self._mend(views, measure_look(scale, [seen], NET_DIAMETER_PX))
-            return scale if is_near(mended, scale) else mended, seen.kept
+        return scale if is_near(mended, scale) else mended, seen.kept
 
     def _mend(self, views: Sequence[FloatArray], guess: Look) -> float:
         """Follow a look if it is sound, else the best of it and those at other scales."""

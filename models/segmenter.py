@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stopwatch import Stopwatch
+from stopwatch import SCALE, Stopwatch
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int32]
@@ -147,7 +147,7 @@ class Segmenter:
         float
             Positive.
         """
-        with self.watch.stage("decoding"):
+        with self.watch.stage(SCALE):
             return self._choose_scale(views)
 
     def scale_for(self, diameter_px: float) -> float | None:

@@ -3,11 +3,14 @@
 import ast
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE_OF = {"opencv-python-headless": "cv2", "pillow": "PIL"}  # names that imports have
+OPTIONAL = {"dask", "distributed"}  # with --workers and --dask only; a user installs them
 
 
 def own_modules(folder: Path) -> set[str]:
@@ -55,6 +58,24 @@ def test_what_the_image_copies_may_enter_the_build():
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     allowed = {line[1:].rstrip("/").removesuffix(".py") for line in lines if line.startswith("!")}
     assert copied_names() == allowed
+
+
+def test_the_image_has_the_packages_that_prediction_imports():
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    in_image, mark, further = text.partition("# Not in the container")
+    assert mark in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    packages = {line.partition("==")[0] for line in in_image.splitlines() if "==" in line}
+    assert {"scipy==", "numba=="} <= {line[: line.find("==") + 2] for line in further.splitlines()}
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rooms = modules_of_prediction()
+    files = [ROOT / f"{room}.py" for room in rooms if (ROOT / f"{room}.py").exists()]
+    files += [path for room in rooms for path in (ROOT / room).glob("**/*.py")]
+    imported: set[str] = set()
+    for path in files:
+        if str(path.relative_to(ROOT)) not in ignored:
+            imported |= imported_names(path)
+    further_names = imported - own_modules(ROOT) - set(sys.stdlib_module_names)
+    assert further_names - OPTIONAL <= {PACKAGE_OF.get(name, name) for name in packages}
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])

@@ -46,6 +46,23 @@ def test_stages_add_up_and_inner_ones_count_alone(clock):
     assert sum(seconds.values()) == 63
 
 
+def test_what_is_done_to_choose_a_scale_counts_for_that_but_not_the_waiting(clock):
+    watch = Stopwatch()
+    with watch.stage("decoding"), watch.stage("scale"):
+        clock(1)
+        with watch.stage("waiting"):
+            clock(2)
+        with watch.stage("network"):
+            clock(4)
+            with watch.stage("decoding"):
+                clock(8)
+    with watch.stage("network"):
+        clock(16)
+    seconds = watch.seconds()
+    assert (seconds["scale"], seconds["waiting"], seconds["network"]) == (13, 2, 16)
+    assert seconds["decoding"] == 0
+
+
 def test_a_running_stage_is_counted_until_now(clock):
     watch = Stopwatch()
     with watch.stage("weights"):

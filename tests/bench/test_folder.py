@@ -29,7 +29,7 @@ class Programs:
 
     def __call__(self, name, command):
         self.commands.append(command)
-        stages = {"start": 0.1, "network": 4.0}
+        stages = {"start": 0.1, "scale": 1.0, "network": 4.0}
         real_s = 5.0 if "--diameter" in command else 8.0
         return Execution(name, real_s, 6.0, 500.0, 0, stages), self.said
 
@@ -72,9 +72,10 @@ def test_a_folder_is_compared_with_the_bare_network(plan, run):
         assert rows[f"{name}: elapsed an image"].values == (real_s / 2, real_s / 2)
         ratios = rows[f"{name}: bare network / whole call"].values
         assert ratios == pytest.approx([bare_s / real_s] * 2)
-        share = rows[f"{name}: share in the network"]
-        assert share.values == (4.0 / real_s, 4.0 / real_s)
-        assert share.more_is_better
+        for stage, seconds in (("network", 4.0), ("scale", 1.0)):
+            share = rows[f"{name}: share in stage {stage}"]
+            assert share.values == (seconds / real_s, seconds / real_s)
+            assert share.more_is_better == (stage == "network")
     assert rows[f"{what}: known / estimated diameter, elapsed"].values == (5 / 8, 5 / 8)
 
 

@@ -72,7 +72,7 @@ def test_both_systems_are_measured_a_megapixel_and_by_their_ratio(compare):
 
 def test_a_reader_learns_what_was_compared(compare):
     notes = " ".join(row.note for row in compare(FakeSystems()))
-    for part in ("3 cells", "2 cells", "diameter 50 px", "cellpose 3.1.1.3", "at most 0.25"):
+    for part in ("3 cells", "2 cells", "diameter 50 px", "cellpose 3.1.1.3", "at most 0.16"):
         assert part in notes
 
 

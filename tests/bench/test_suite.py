@@ -114,6 +114,13 @@ def test_a_run_is_compared_with_a_stored_one(run, tmp_path):
     assert "| 0.500 | 4.00 | **worse** |" in table
 
 
+def test_a_baseline_of_too_few_runs_is_stored_and_said(run, tmp_path, caplog):
+    stored = tmp_path / "stored.json"
+    assert run("--only", "quick", "--repeat", "2", "--save-baseline", str(stored))[0] == 0
+    assert "times of fewer than 3 runs judge nothing" in caplog.text
+    assert stored.exists()
+
+
 def test_a_run_with_a_failure_is_no_baseline(run, tmp_path):
     stored = tmp_path / "stored.json"
     assert run("--save-baseline", str(stored))[0] == 1

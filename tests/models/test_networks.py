@@ -91,6 +91,10 @@ def test_the_watch_tells_network_from_decoding(segmenter):
     assert between["decoding"] == before["decoding"]
     assert after["network"] == between["network"]
     assert after["decoding"] > between["decoding"]
+    segmenter.choose_scale([np.zeros((64, 64, 3), np.float32)])
+    chosen = segmenter.watch.since(after)
+    assert chosen.keys() <= {"scale", "waiting", "other"}
+    assert chosen["scale"] > 0
 
 
 def test_a_network_without_a_size_model_sees_native_pixels():
