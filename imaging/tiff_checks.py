@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from imaging.encoded_sizes import read_encoded_size
 from imaging.image import ImageError
 from imaging.watched import WatchedFile
 
@@ -25,11 +26,8 @@ _MAX_EXPANSION = {
 }
 _SLACK_BYTES = 64  # headers of a stream
 
-_JPEG_STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG = (6, 7, 33007, 34892)
-_JPEG_2000 = (33003, 33004, 33005, 34712)
-_WEBP = (34927, 50001)
 _MAX_SIDE_RATIO = 2  # a segment's own header may claim so many times its share of the image
+_USUAL_SAMPLES = 4  # and as many samples a pixel as RGB with alpha has, whatever the page says
 
 
 class TruncatedError(ImageError):
@@ -124,7 +122,9 @@ def check_segments(
         raise ImageError.about(path, "holds no image data", DAMAGED)
 
 
-def check_segment_header(data: bytes, compression: int, height: int, width: int) -> None:
+def check_segment_header(
+    data: bytes, compression: int, height: int, width: int, n_samples: int
+) -> None:
     """Refuse an encoded segment whose own header asks for far more than its share of the image.
 
     Parameters
@@ -133,65 +133,23 @@ def check_segment_header(data: bytes, compression: int, height: int, width: int)
         The segment; for JPEG with shared headers, the header.
     compression : int
         TIFF's code of the codec. Codecs without a size of their own are bounded by the decoder.
-    height, width : int
+    height, width, n_samples : int
         Size of a segment by the page.
 
     Raises
     ------
     ValueError
-        If the header claims more than twice these sides.
+        If the header claims more than twice these sides, or more samples than these and than
+        RGB with alpha has; or if there is none, with a codec whose decoder would not mind.
     """
-    claimed: tuple[int, int] | None = None
-    if compression in _JPEG:
-        claimed = _jpeg_size(data)
-    elif compression in _JPEG_2000:
-        claimed = _jpeg_2000_size(data)
-    elif compression in _WEBP:
-        claimed = _webp_size(data)
+    claimed = read_encoded_size(data, compression)
     if claimed is None:
         return
-    if claimed[0] > _MAX_SIDE_RATIO * height or claimed[1] > _MAX_SIDE_RATIO * width:
+    if claimed.height > _MAX_SIDE_RATIO * height or claimed.width > _MAX_SIDE_RATIO * width:
         raise ValueError(
-            f"a segment of {height} x {width} px claims to be {claimed[0]} x {claimed[1]} px"
+            f"a segment of {height} x {width} px claims to be {claimed.height} x {claimed.width} px"
         )
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Rows and columns of a JPEG stream (ITU-T T.81, B.2.2); None if it has no frame header."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker in _JPEG_STARTS_OF_FRAME:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return height, width
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
-
-
-def _jpeg_2000_size(data: bytes) -> tuple[int, int] | None:
-    """Rows and columns of a JPEG 2000 code stream, alone or in JP2 boxes (ITU-T T.800, A.5.1)."""
-    at = data.find(b"\xff\x4f\xff\x51")  # start of code stream, then its SIZ segment
-    if at < 0 or at + 24 > len(data):
-        return None
-    right, bottom, left, top = struct.unpack(">IIII", data[at + 8 : at + 24])
-    return bottom - top, right - left
-
-
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Rows and columns of a WebP file (RFC 9649: lossy, lossless or extended)."""
-    kind = data[12:16]
-    if len(data) < 30:
-        return None
-    if kind == b"VP8X":
-        sides = int.from_bytes(data[27:30], "little"), int.from_bytes(data[24:27], "little")
-        return sides[0] + 1, sides[1] + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
-    width, height = struct.unpack("<HH", data[26:30])
-    return height & 0x3FFF, width & 0x3FFF
+    if claimed.n_samples > max(n_samples, _USUAL_SAMPLES):
+        raise ValueError(
+            f"a segment of {n_samples} samples a pixel claims to have {claimed.n_samples}"
+        )

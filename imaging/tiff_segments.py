@@ -1,5 +1,6 @@
 """Regions of tiled and striped TIFF pages: only the segments of a region are decoded."""
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -93,8 +94,8 @@ class SegmentSource(ChunkedSource):
         self._path = path
         self._separate = page.axes == "SYX"
         self._grid_yx = (-(-shape[0] // self._chunk_yx[0]), -(-shape[1] // self._chunk_yx[1]))
-        n_samples = 1 if self._separate else int(page.samplesperpixel)
-        segment_bytes = self._chunk_yx[0] * self._chunk_yx[1] * n_samples * dtype.itemsize
+        self._n_samples = 1 if self._separate else int(page.samplesperpixel)
+        segment_bytes = math.prod(self._chunk_yx) * self._n_samples * dtype.itemsize
         check_decoded_size(path, segment_bytes)
         self._pages = [
             _PageData(files.get(Path(one.parent.filehandle.path)), one, _decoder_options(one))
@@ -128,7 +129,8 @@ class SegmentSource(ChunkedSource):
             encoded = _read_bytes(data, index)
             if encoded is not None:
                 header = data.options.get("jpegheader") or encoded
-                check_segment_header(header, int(keyframe.compression), *self._chunk_yx)
+                size = (*self._chunk_yx, self._n_samples)
+                check_segment_header(header, int(keyframe.compression), *size)
             decoded, _, shape = keyframe.decode(encoded, index, **data.options)
         except DECODING_ERRORS as error:
             raise ImageError.about(self._path, f"cannot be decoded ({error})", DAMAGED) from None

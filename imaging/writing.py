@@ -1,11 +1,15 @@
 """Label images under the organisers' names, complete or not there at all."""
 
+import contextlib
+import fcntl
+import functools
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -18,6 +22,8 @@ __all__ = ["find_name_clashes", "output_name", "replacing", "write_labels"]
 ZLIB_LEVEL = 6  # zlib's own default
 STRIP_BYTES = 2**18  # size of a strip before compression; tifffile's default
 CLASSIC_TIFF_BYTES = 2**32 - 2**25  # beyond, offsets may not fit into 32 bits
+STALE_S = 86_400.0  # nobody still writes to a part that was not touched for a day
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: of the machine since it was started
 
 
 def write_labels(path: Path, labels: NDArray[np.integer[Any]], n_labels: int) -> None:
@@ -84,11 +90,24 @@ def replacing(path: Path) -> Iterator[Path]:
     ------
     ImageError
         For every OSError of the block or of the renaming.
+
+    Notes
+    -----
+    What a killed process left of the same file is removed. The hidden file is locked while it is
+    written, and the system unlocks it with the end of its process; so a part without a lock is
+    nobody's. Process numbers would not tell: containers that share a folder have numbers of their
+    own, and begin with the same ones. Locks are trusted between processes of one machine, which
+    the name tells; parts of other machines, and where there are no locks, must be a day old.
     """
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.part")
+    hidden = path.with_name(f".{path.name}.{_name_machine()}.{os.urandom(4).hex()}.part")
     try:
-        yield hidden
-        hidden.replace(path)
+        with contextlib.suppress(OSError):  # of a folder that is not ours to read or tidy
+            _remove_stale_parts(path)
+        with hidden.open("wb") as held:
+            with contextlib.suppress(BlockingIOError):  # one that looks whether it is stale
+                _try_lock(held)
+            yield hidden
+            hidden.replace(path)
     except OSError as error:
         raise ImageError.about(
             path,
@@ -97,6 +116,57 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         hidden.unlink(missing_ok=True)
+
+
+def _remove_stale_parts(path: Path) -> None:
+    """Remove hidden files from which `replacing` did not come to make this one."""
+    prefix = f".{path.name}."
+    for part in _list_parts(path.parent):
+        machine, *more = part.name.removeprefix(prefix).split(".")
+        is_ours = part.name.startswith(prefix) and len(more) == 2
+        if is_ours and _is_stale(part, machine == _name_machine()):
+            part.unlink(missing_ok=True)
+
+
+@functools.cache
+def _list_parts(folder: Path) -> tuple[Path, ...]:
+    """List hidden files that were there before; once, as a folder may hold very many others."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    return tuple(folder / name for name in names if name[0] == "." and name.endswith(".part"))
+
+
+def _is_stale(part: Path, is_from_here: bool) -> bool:
+    """Tell whether the process that wrote a hidden file is gone."""
+    try:
+        with part.open("r+b") as held:
+            is_free = _try_lock(held)
+            status = os.fstat(held.fileno())
+    except OSError:  # being written, or gone
+        return False
+    is_begun = status.st_size > 0  # an empty one may not have its lock yet
+    return (is_free and is_from_here and is_begun) or time.time() - status.st_mtime > STALE_S
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    """Lock a file; BlockingIOError if it is locked, False if the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _name_machine() -> str:
+    """Name this machine since its start; so do all of its containers, which share its locks."""
+    try:
+        known = BOOT_ID.read_text()
+    except OSError:
+        known = os.uname().nodename
+    return f"{zlib.crc32(known.encode()):08x}"
 
 
 def _encoded_strips(

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from models.gpu_memory import retry_with_free_memory
 from models.segmenter import FloatArray, Output
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -31,9 +32,13 @@ class TorchRuntime:
         self.network = lay_out(network.to(device), self.layout).eval()
         self.half_type = half_type(device)
 
-    @torch.inference_mode()
     def run(self, output: Output, batch: FloatArray) -> FloatArray:
         """Compute an output of the network; see :class:`models.segmenter.Runtime`."""
+        return retry_with_free_memory(lambda: self._run(output, batch))
+
+    @torch.inference_mode()
+    def _run(self, output: Output, batch: FloatArray) -> FloatArray:
+        """Compute an output of the network."""
         compute = self.network if output == "maps" else getattr(self.network, output)
         with torch.autocast(
             self.device.split(":")[0], dtype=self.half_type, enabled=self.half_type is not None

@@ -1,10 +1,14 @@
-"""Large images through the pipeline: resumed after a kill, at a chosen resolution."""
+"""Large images through the pipeline: after a kill, on a full disk, at a chosen resolution."""
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -14,24 +18,77 @@ import tifffile
 from imaging.listing import ImageError
 from pipeline import process_image
 from synthetic.slides import SlideSettings, make_slide, write_slide
-from tests.fakes import DiscNetwork, fake_job, scatter_discs
+from tests.fakes import DiscNetwork, fake_job, scatter_discs, write_discs
+from tiling.raster import LabelRaster
 from tiling.settings import TilingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = TilingSettings(block_px=100)
+STRIP_BYTES = 2**14  # of a label file: ten of them in that of the slide below
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A function of the program in which a run is killed, after some of its calls."""
+
+    owner: Any
+    name: str
+    n_before: int
+    counts: Callable[..., bool] = lambda *_, **__: True
+    left: tuple[str, ...] = (".slide_label.blocks",)
+
+
+PLACES = {
+    "between blocks": Place(LabelRaster, "add", 7),
+    "in the network": Place(DiscNetwork, "forward", 6),
+    "before a block has its name": Place(
+        Path, "replace", 5, lambda _, new: Path(new).suffix == ".block"
+    ),
+    "between the strips of labels": Place(
+        zlib, "compress", 4, left=(".slide_label.blocks", ".slide_label.tiff.")
+    ),
+    "before the blocks are removed": Place(
+        shutil,
+        "rmtree",
+        0,
+        lambda folder, **_: Path(folder).suffix == ".blocks",
+        left=(".slide_label.blocks", "slide_label.tiff"),
+    ),
+}
 KILLED_RUN = """
-import dataclasses, os, signal, sys
+import os, signal, sys
 from pathlib import Path
+import imaging.writing
 from pipeline import process_image
-from tests.fakes import DiscNetwork, fake_job
-from tests.test_pipeline_slides import SETTINGS
+from tests.test_pipeline_slides import PLACES, STRIP_BYTES, slide_job
 
-def kill(progress):
-    if progress.n_done == int(sys.argv[3]):
+place = PLACES[sys.argv[3]]
+original, calls = getattr(place.owner, place.name), []
+
+def spy(*arguments, **named):
+    calls.append(place.counts(*arguments, **named))
+    if sum(calls) > place.n_before:
         os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **named)
 
-job = fake_job(Path(sys.argv[2]), DiscNetwork(style=0.1))
-process_image(Path(sys.argv[1]), dataclasses.replace(job, tiling=SETTINGS, report=kill))
+setattr(place.owner, place.name, spy)
+imaging.writing.STRIP_BYTES = STRIP_BYTES
+process_image(Path(sys.argv[1]), slide_job(Path(sys.argv[2])))
+"""
+FULL_DISK = """
+import dataclasses, functools, resource, signal, sys
+from pathlib import Path
+import predict, tiling.expert, tiling.raster
+from tests.test_pipeline_slides import slide_job
+
+def build_job(options, watch):
+    return slide_job(options.output_path, watch=watch)
+
+in_memory_px, n_bytes = map(int, sys.argv[3:])
+tiling.expert.new_raster = functools.partial(tiling.raster.new_raster, in_memory_px=in_memory_px)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+sys.exit(predict.main(["-i", sys.argv[1], "-o", sys.argv[2]], build_job))
 """
 
 
@@ -50,34 +107,76 @@ def slide_job(output, network=None, **changes):
     return dataclasses.replace(job, tiling=SETTINGS, **changes)
 
 
-def kill_after(slide, output, n_blocks):
-    """Label a slide in a process that kills itself when some blocks are done."""
-    finished = subprocess.run(
-        [sys.executable, "-c", KILLED_RUN, str(slide), str(output), str(n_blocks)],
+def run_elsewhere(code, *arguments):
+    """Run some code in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
         check=False,
     )
-    assert finished.returncode == -9
 
 
-def test_after_a_kill_the_finished_blocks_are_skipped_and_labels_are_identical(
-    slide, tmp_path, caplog
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_wherever_a_run_is_killed_the_next_gives_identical_labels(
+    slide, tmp_path, monkeypatch, place
 ):
-    output = tmp_path / "out"
-    whole = DiscNetwork(style=0.1)
-    process_image(slide, slide_job(tmp_path, whole))
+    monkeypatch.setattr("imaging.writing.STRIP_BYTES", STRIP_BYTES)
+    process_image(slide, slide_job(tmp_path))
     expected = (tmp_path / "slide_label.tiff").read_bytes()
-    kill_after(slide, output, 7)
-    assert [path.name for path in output.iterdir()] == [".slide_label.blocks"]
+    output = tmp_path / "out"
+    assert run_elsewhere(KILLED_RUN, slide, output, place).returncode == -9
+    left = names_in(output)
+    assert len(left) == len(PLACES[place].left)
+    for name, wanted in zip(left, PLACES[place].left, strict=True):
+        assert name.startswith(wanted)
+    if "slide_label.tiff" in left:
+        assert (output / "slide_label.tiff").read_bytes() == expected
+    result = process_image(slide, slide_job(output))
+    assert 0 < result.done.n_stored <= result.done.n_blocks == 12
+    assert (output / "slide_label.tiff").read_bytes() == expected
+    assert names_in(output) == ["slide_label.tiff"]
+
+
+def test_after_a_kill_the_finished_blocks_are_skipped(slide, tmp_path, caplog):
+    output, whole = tmp_path / "out", DiscNetwork(style=0.1)
+    process_image(slide, slide_job(tmp_path, whole))
+    assert run_elsewhere(KILLED_RUN, slide, output, "between blocks").returncode == -9
     network = DiscNetwork(style=0.1)
     with caplog.at_level("INFO"):
         result = process_image(slide, slide_job(output, network))
-    assert 7 <= result.done.n_stored < result.done.n_blocks == 12
+    assert 7 <= result.done.n_stored < 12
     assert network.calls < whole.calls
     assert "blocks were there already" in caplog.text
-    assert (output / "slide_label.tiff").read_bytes() == expected
-    assert [path.name for path in output.iterdir()] == ["slide_label.tiff"]
+
+
+@pytest.mark.parametrize(
+    ("in_memory_px", "n_bytes", "said"),
+    [
+        (10**6, 1000, ".blocks/cdnet_fluorescence/"),
+        (10**6, 3000, "cannot be written (File too large)"),
+        (10**4, 100_000, "File too large"),
+    ],
+    ids=["a block", "the label file", "the label raster"],
+)
+def test_on_a_full_disk_an_image_fails_in_one_line_and_the_next_is_done(
+    slide, tmp_path, in_memory_px, n_bytes, said
+):
+    write_discs(slide.with_name("small.png"), n_discs=2)
+    output = tmp_path / "out"
+    finished = run_elsewhere(FULL_DISK, slide.parent, output, in_memory_px, n_bytes)
+    assert finished.returncode == 1
+    (line,) = (line for line in finished.stderr.splitlines() if not line.startswith("INFO"))
+    assert line.startswith("ERROR slide")
+    assert said in line
+    assert [name for name in names_in(output) if name[0] != "."] == ["small_label.tiff"]
+    assert not list(output.rglob("*.part"))
 
 
 def touch(slide, job):

@@ -105,11 +105,14 @@ class FolderStore:
         return {}
 
     def _write(self, name: str, data: bytes) -> None:
-        """Write a file under a hidden name and rename it when complete."""
-        hidden = self._folder / f".{name}.{os.getpid()}.part"
+        """Write a file under a hidden name and rename it when complete; OSError names the file."""
+        path = self._folder / name
+        hidden = path.with_name(f".{name}.{os.getpid()}.part")
         try:
             hidden.write_bytes(data)
-            hidden.replace(self._folder / name)
+            hidden.replace(path)
+        except OSError as error:  # a full disk's tells no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             hidden.unlink(missing_ok=True)
 

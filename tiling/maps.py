@@ -19,6 +19,9 @@ from tiling.window_cache import Cores, Group, NextUse, WindowCache
 
 logger = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = ("out of memory", "_alloc_failed", "can't allocate memory")
+"""What PyTorch says of its own memory on a GPU, of cuDNN's and cuBLAS's, and on the CPU."""
+
 
 class TileNetwork(Protocol):
     """What the tiling needs to know of an expert.
@@ -281,7 +284,8 @@ class MapSource:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether a runtime says that memory ran out (PyTorch: a kind of RuntimeError)."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in OUT_OF_MEMORY)
 
 
 def _paste(target: Float32, target_box: Box, source: Float32, source_box: Box) -> None:

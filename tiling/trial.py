@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,11 @@ import numpy.typing as npt
 from tiling.block_job import SlideJob, pack_one_window
 from tiling.block_result import BlockResult
 from tiling.engine import RunBlocks
-from tiling.maps import TileNetwork
+from tiling.maps import TileNetwork, is_out_of_memory
 from tiling.sampling import Float32
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -95,24 +98,37 @@ def start_image(
     Raises
     ------
     MemoryError
-        If not even one window fits in the device's memory.
+        If what the network looks at, or a single window, does not fit in the device's memory.
     """
     judge = _find_judge(network)
     if judge is None:
-        scale = network.choose_scale(views)
+        scale = _ask(network.choose_scale, views)
         return Start(scale, plan(scale))
-    guess = judge.guess_scale(views)
+    guess = _ask(judge.guess_scale, views)
     job = plan(guess)
     if not (job.is_one_window and _is_whole(views, job)):
-        scale = judge.refine_scale(views, guess)
+        scale = _ask(judge.refine_scale, views, guess)
         return Start(scale, plan(scale))
     with job.open_maps() as source:
         maps = source.read(job.plan.region(0))
     assert maps is not None  # in a single block no window is left out
-    scale, labels = judge.judge_scale(views, guess, maps)
+    scale, labels = _ask(judge.judge_scale, views, guess, maps)
     if scale != guess:
         return Start(scale, plan(scale))
     return Start(scale, job, pack_one_window(job, maps, labels))
+
+
+def _ask(choose: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Ask a network about its scale; MemoryError with a remedy where memory runs out."""
+    try:
+        return choose(*arguments, **named)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            "out of memory while the scale was chosen; end other programs that use the device's"
+            " memory, raise --max-gpu-memory, or use --device cpu"
+        ) from error
 
 
 def _find_judge(network: TileNetwork) -> ScaleJudge | None:

@@ -5,6 +5,7 @@ import os
 import struct
 import tracemalloc
 from contextlib import suppress
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
+from imaging.encoded_sizes import read_encoded_size
 from imaging.image import ImageError
 from imaging.reading import open_image
 from imaging.tiff_checks import check_segment_header
@@ -144,42 +146,97 @@ def test_tiles_too_short_for_what_they_claim_are_refused_when_opened(tmp_path, c
 
 
 def encoded_bombs():
-    """Encode 4000 x 4000 px of nothing: some kilobytes each."""
-    nothing = np.zeros((4000, 4000, 3), np.uint8)
+    """Encode 1500 x 1500 px of nothing: some kilobytes each."""
+    nothing = np.zeros((1500, 1500, 3), np.uint8)
     jpeg = io.BytesIO()
     PillowImage.fromarray(nothing).save(jpeg, "JPEG")
     return {
+        5: imagecodecs.lzw_encode(nothing.tobytes()),
         7: jpeg.getvalue(),
         8: imagecodecs.zlib_encode(nothing.tobytes()),
-        34712: imagecodecs.jpeg2k_encode(nothing[:2000, :2000]),
+        22610: imagecodecs.jpegxr_encode(nothing, level=90),
+        32773: b"\x81\0" * (nothing.size // 128),  # PackBits: 128 zeros each
+        34712: imagecodecs.jpeg2k_encode(nothing),
+        34887: imagecodecs.lerc_encode(nothing),
+        34925: imagecodecs.lzma_encode(nothing.tobytes()),
+        34927: imagecodecs.webp_encode(nothing, lossless=False),
+        34933: imagecodecs.png_encode(nothing),
+        34934: imagecodecs.jpegxr_encode(nothing, level=90),
         50000: imagecodecs.zstd_encode(nothing.tobytes()),
         50001: imagecodecs.webp_encode(nothing, lossless=True),
-        34927: imagecodecs.webp_encode(nothing, lossless=False),
+        50002: imagecodecs.jpegxl_encode(nothing, effort=1),
+        52546: imagecodecs.jpegxl_encode(nothing, effort=1, usecontainer=True),
     }
+
+
+STOP_WHEN_FULL = (5, 8, 32773, 34925, 50000)
+"""Codecs without a size of their own, whose decoders are told where to stop."""
 
 
 def test_tiles_that_unpack_to_far_more_than_a_tile_take_no_memory(tmp_path):
     for code, bomb in encoded_bombs().items():
         path = tmp_path / f"bomb{code}.tif"
-        tifffile.imwrite(
-            path,
-            iter([bomb]),
-            shape=(32, 32, 3),
-            dtype=np.uint8,
-            tile=(32, 32),
-            photometric="rgb",
-            compression=50001 if code == 34927 else code,
-            metadata=None,
-        )
+        write_one_tile(path, bomb, code)
         tracemalloc.start()
         with suppress(ImageError), open_image(path) as image:
             image.read((0, 0, 32, 32))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 4 * MIB, code
-        if code not in (8, 50000):  # these decoders stop by themselves when the tile is full
+        if code not in STOP_WHEN_FULL:
             with pytest.raises(ValueError, match="claims to be"):
-                check_segment_header(bytes(bomb), 50001 if code == 34927 else code, 32, 32)
+                check_segment_header(bytes(bomb), code, 32, 32, 3)
+            assert_named_error(path, "32 x 32 px claims to be")
+
+
+def write_one_tile(path, data, code):
+    """Write a TIFF of 32 x 32 px whose only tile holds some bytes."""
+    layout: dict[str, Any] = {"shape": (32, 32, 3), "tile": (32, 32), "photometric": "rgb"}
+    tifffile.imwrite(path, iter([data]), dtype=np.uint8, compression=8, metadata=None, **layout)
+    patch_tag(path, 259, code)
+
+
+def test_tiles_that_hold_several_pictures_or_many_samples_are_refused(tmp_path):
+    tile = np.zeros((32, 32), np.uint8)
+    many = np.zeros((32, 32, 99), np.uint8)
+    crowded = {
+        34712: imagecodecs.jpeg2k_encode(many),
+        34887: imagecodecs.lerc_encode(many),
+        50002: imagecodecs.jpegxl_encode(
+            np.moveaxis(many, 2, 0).copy(), photometric="gray", planar=True
+        ),
+    }
+    for code, data in crowded.items():
+        check_segment_header(bytes(data), code, 32, 32, 99)
+        write_one_tile(tmp_path / "many.tif", data, code)
+        assert_named_error(tmp_path / "many.tif", "claims to have 99")
+    write_one_tile(tmp_path / "parts.tif", bytes(imagecodecs.lerc_encode(tile)) * 9, 34887)
+    assert_named_error(tmp_path / "parts.tif", "claims to have 9")
+    film = imagecodecs.jpegxl_encode(np.stack([tile] * 9), photometric="gray")
+    write_one_tile(tmp_path / "film.tif", film, 50002)
+    assert_named_error(tmp_path / "film.tif", "animation")
+
+
+@pytest.mark.parametrize("code", [22610, 34887, 34933, 34934, 50002])
+@pytest.mark.parametrize(
+    "data", [b"", b"II*\0", bytes(99), b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99)]
+)
+def test_segments_without_the_header_that_their_codec_has_are_refused(code, data):
+    with pytest.raises(ValueError, match="a segment"):
+        check_segment_header(data, code, 32, 32, 3)
+
+
+def test_lerc_that_is_compressed_once_more_is_refused(tmp_path):
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(
+        path,
+        smooth_pixels((32, 32)),
+        photometric="rgb",
+        tile=(32, 32),
+        compression="lerc",
+        compressionargs={"compression": "deflate"},
+    )
+    assert_named_error(path, "compressed once more")
 
 
 def test_segments_of_their_own_size_pass():
@@ -189,17 +246,41 @@ def test_segments_of_their_own_size_pass():
     encoded = {
         7: jpeg.getvalue(),
         33005: imagecodecs.jpeg2k_encode(pixels, codecformat="j2k"),
-        50001: imagecodecs.webp_encode(pixels, lossless=True),
+        34887: imagecodecs.lerc_encode(pixels),
         34927: imagecodecs.webp_encode(pixels, lossless=False),
+        34933: imagecodecs.png_encode(pixels),
+        34934: imagecodecs.jpegxr_encode(pixels),
+        50001: imagecodecs.webp_encode(pixels, lossless=True),
+        50002: imagecodecs.jpegxl_encode(pixels),
+        52546: imagecodecs.jpegxl_encode(pixels, lossless=True, usecontainer=True),
         8: b"anything",
     }
     for code, data in encoded.items():
-        check_segment_header(bytes(data), code, 64, 48)
+        check_segment_header(bytes(data), code, 64, 48, 3)
         if code != 8:
             with pytest.raises(ValueError, match="64 x 48 px"):
-                check_segment_header(bytes(data), code, 31, 48)
+                check_segment_header(bytes(data), code, 31, 48, 3)
             with pytest.raises(ValueError, match="64 x 48 px"):
-                check_segment_header(bytes(data), code, 64, 23)
+                check_segment_header(bytes(data), code, 64, 23, 3)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (8, 256), (240, 320), (511, 300), (600, 600, 3), (9000, 9), (7, 70000, 3)]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_sizes_of_all_magnitudes_are_read(shape, dtype):
+    pixels = np.zeros(shape, dtype)
+    encoded = {
+        34887: imagecodecs.lerc_encode(pixels),
+        34933: imagecodecs.png_encode(pixels),
+        50002: imagecodecs.jpegxl_encode(pixels, effort=1),
+    }
+    if min(shape[:2]) > 1:
+        encoded[34934] = imagecodecs.jpegxr_encode(pixels)
+    for code, data in encoded.items():
+        size = read_encoded_size(bytes(data), code)
+        assert size is not None
+        assert (size.height, size.width) == shape[:2], code
 
 
 def test_headers_damaged_at_random_raise_nothing_but_image_errors(slide):

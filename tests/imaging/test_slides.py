@@ -111,6 +111,9 @@ LOSSLESS: dict[str, dict[str, Any]] = {
     "jpeg2000": {"compression": "jpeg2000", "compressionargs": {"reversible": True}},
     "webp": {"compression": "webp", "compressionargs": {"lossless": True}},
     "png": {"compression": "png"},
+    "jpegxl": {"compression": "jpegxl", "compressionargs": {"lossless": True}},
+    "jpegxr": {"compression": "jpegxr"},
+    "lerc": {"compression": "lerc"},
 }
 
 
@@ -130,17 +133,20 @@ def test_lossless_codecs(tmp_path, codec, layout, bigtiff):
 
 
 @pytest.mark.parametrize("subsampling", [(1, 1), (2, 2)])
-def test_lossy_jpeg_in_ycbcr(tmp_path, subsampling):
-    pixels = smooth_pixels((96, 128))
+@pytest.mark.parametrize(
+    ("layout", "rows"), [({"tile": (32, 32)}, 96), ({"rowsperstrip": 16}, 104)]
+)
+def test_lossy_jpeg_in_ycbcr(tmp_path, subsampling, layout, rows):
+    pixels = smooth_pixels((rows, 128))
     path = tmp_path / "slide.tif"
     tifffile.imwrite(
         path,
         pixels,
         photometric="rgb",
         subsampling=subsampling,
-        tile=(32, 32),
         compression="jpeg",
         compressionargs={"level": 95},
+        **layout,
     )
     with tifffile.TiffFile(path) as tif:
         assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.YCBCR

@@ -1,5 +1,9 @@
 """Label images: exact, compressed, named by the organisers' rule, whole or not at all."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,19 @@ import tifffile
 from imaging.image import ImageError
 from imaging.writing import find_name_clashes, output_name, write_labels
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
+BEGUN = """
+import os, signal, sys
+from pathlib import Path
+from imaging import writing
+
+writing.BOOT_ID = Path(sys.argv[2])
+with writing.replacing(Path(sys.argv[1])) as hidden:
+    hidden.write_bytes(b"of the other process")
+    print(hidden.name, flush=True)
+    sys.stdin.read(1)
+"""
 
 
 @pytest.mark.parametrize(
@@ -100,3 +116,90 @@ def test_nothing_is_seen_under_the_final_name_before_it_is_complete(tmp_path, mo
     ((name, existed),) = seen
     assert name.startswith(".")
     assert not existed
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Let another process begin to write a file, and wait; it may be of another machine."""
+    processes = []
+
+    def start(name, boot_id="/proc/sys/kernel/random/boot_id"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", BEGUN, tmp_path / name, boot_id],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        return process, tmp_path / process.stdout.readline().strip()
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def write_some(path):
+    write_labels(path, np.ones((3, 3), int), 1)
+
+
+def test_what_a_killed_process_left_is_removed_when_the_file_is_written_again(tmp_path, begin):
+    path = tmp_path / "a_label.tiff"
+    process, part = begin(path.name)
+    other_process, other = begin("b_label.tiff")
+    for one in (process, other_process):
+        one.kill()
+        one.wait()
+    assert set(tmp_path.iterdir()) == {part, other}
+    write_some(path)
+    assert set(tmp_path.iterdir()) == {path, other}
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path, begin):
+    path = tmp_path / "a_label.tiff"
+    process, part = begin(path.name)
+    os.utime(part, (0, 0))  # however long it has been at it
+    write_some(path)
+    assert set(tmp_path.iterdir()) == {path, part}
+    process.communicate("x")
+    assert process.returncode == 0
+    assert path.read_bytes() == b"of the other process"
+    assert set(tmp_path.iterdir()) == {path}
+
+
+@pytest.mark.parametrize(("age_s", "is_left"), [(3600, True), (2 * 86400, False)])
+def test_what_another_machine_left_must_be_a_day_old(tmp_path, begin, age_s, is_left):
+    path = tmp_path / "a_label.tiff"
+    process, part = begin(path.name, boot_id="no such file")
+    process.kill()
+    process.wait()
+    os.utime(part, (time.time() - age_s,) * 2)
+    write_some(path)
+    assert part.exists() == is_left
+
+
+@pytest.mark.parametrize("age_s", [0, 2 * 86400])
+def test_where_there_are_no_locks_age_alone_tells(tmp_path, begin, monkeypatch, age_s):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / "a_label.tiff"
+    process, part = begin(path.name)
+    process.kill()
+    process.wait()
+    os.utime(part, (time.time() - age_s,) * 2)
+    write_some(path)
+    assert part.exists() == (age_s == 0)
+
+
+@pytest.mark.parametrize(
+    "name", [".a_label.tiff.part", ".a_label.tiff.x.part", ".b_label.0.0.part"]
+)
+def test_other_hidden_files_are_nobodys_business(tmp_path, name):
+    (tmp_path / name).write_bytes(b"kept")
+    os.utime(tmp_path / name, (0, 0))
+    write_some(tmp_path / "a_label.tiff")
+    assert (tmp_path / name).exists()

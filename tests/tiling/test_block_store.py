@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,3 +121,16 @@ def test_a_key_depends_on_every_fact():
     }
     assert len(keys) == 5
     assert digest_key(dict(reversed(facts.items()))) == digest_key(facts)
+
+
+@pytest.mark.parametrize("failing", ["write_bytes", "replace"])
+def test_a_block_that_finds_no_space_is_named(tmp_path, monkeypatch, failing):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    store = begun(tmp_path)
+    monkeypatch.setattr(Path, failing, fail)
+    with pytest.raises(OSError, match=r"No space left .*7\.block") as caught:
+        store.save(7, some_result())
+    assert caught.value.errno == 28
+    assert [path.name for path in tmp_path.iterdir()] == ["slide.json"]

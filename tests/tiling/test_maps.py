@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import UNCHANGED, DiscNetwork, IdentityNetwork, array_image
-from tiling.maps import MapSource
+from tiling.maps import MapSource, is_out_of_memory
 from tiling.sampling import ScaledImage, build_geometry
 from tiling.settings import TilingSettings
 
@@ -74,3 +74,20 @@ def test_other_errors_of_the_network_are_not_hidden():
 def test_settings_that_do_not_fit_are_refused(tile_px, batch_size):
     with pytest.raises(ValueError, match="multiple of 32"):
         map_source(random_pixels((9, 9)), DiscNetwork(), tile_px=tile_px, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 1 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_running_out_of_memory_is_known_by_its_words(error, expected):
+    assert is_out_of_memory(error) == expected

@@ -117,3 +117,55 @@ def test_a_scale_that_is_given_is_taken_whatever_the_network_would_guess(tmp_pat
     labels, _ = apply(GivenScale(network, 0.7), tmp_path)
     assert network.asked == ["decode"]
     np.testing.assert_array_equal(labels, apply_at(0.7, tmp_path)[0])
+
+
+@dataclass
+class FullNetwork(JudgingNetwork):
+    """Raise an error when it is asked one of its questions."""
+
+    failing: str = ""
+    error: Exception = field(default_factory=lambda: RuntimeError("CUDA out of memory"))
+
+    def _fail(self, question):
+        if question == self.failing:
+            raise self.error
+
+    def guess_scale(self, views):
+        self._fail("guess")
+        return super().guess_scale(views)
+
+    def refine_scale(self, views, scale):
+        self._fail("refine")
+        return super().refine_scale(views, scale)
+
+    def judge_scale(self, views, scale, maps):
+        self._fail("judge")
+        return super().judge_scale(views, scale, maps)
+
+
+class FullWithoutJudgement(DiscNetwork):
+    """Raise an error when it is asked for a scale, in one question."""
+
+    def choose_scale(self, views):
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+
+@pytest.mark.parametrize(
+    ("network", "settings"),
+    [
+        (FullNetwork(failing="guess"), {}),
+        (FullNetwork(failing="judge"), {}),
+        (FullNetwork(failing="judge", error=MemoryError()), {}),
+        (FullNetwork(failing="refine"), {"block_px": 100}),
+        (FullWithoutJudgement(), {}),
+    ],
+)
+def test_no_memory_for_choosing_a_scale_is_an_error_with_a_remedy(tmp_path, network, settings):
+    with pytest.raises(MemoryError, match=r"while the scale was chosen; .*--device cpu"):
+        apply(network, tmp_path, **settings)
+
+
+def test_other_errors_in_choosing_a_scale_are_not_hidden(tmp_path):
+    error = RuntimeError("shapes differ")
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        apply(FullNetwork(failing="judge", error=error), tmp_path)
