@@ -9,7 +9,7 @@ from models.cdnet_decoding import N_MAPS, N_MASK, decode_cdnet
 from models.cdnet_scale import choose_cdnet_scale, measure_cells
 from models.mask_classes import mask_foreground
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
-from models.size_view import LOOK_PX, resize_view
+from models.size_view import WIDE_PX, resize_view
 from stopwatch import Stopwatch
 
 WINDOWS = WindowSpec(
@@ -24,7 +24,7 @@ class CDNetSegmenter(Segmenter):
         """Look at the middles of the views at full and at half size, and choose."""
         full, half = (
             measure_cells(
-                [resize_view(view, scale, LOOK_PX) for view in views], self._segment, scale
+                [resize_view(view, scale, WIDE_PX) for view in views], self._segment, scale
             )
             for scale in (1.0, 0.5)
         )

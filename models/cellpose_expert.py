@@ -24,7 +24,7 @@ from models.looks import (
     measure_look,
 )
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
-from models.size_view import LOOK_PX, STYLE_PX, resize_view
+from models.size_view import LOOK_PX, STYLE_PX, WIDE_PX, resize_view
 from stopwatch import SCALE, Stopwatch
 
 N_MAPS = 3  # flow y, flow x, cell logit
@@ -121,9 +121,9 @@ class CellposeSegmenter(Segmenter):
         """Give the scale, within 1/16 and 4, that brings cells of this diameter to 30 px."""
         return float(np.clip(NET_DIAMETER_PX / diameter_px, *SCALE_RANGE))
 
-    def look(self, views: Sequence[FloatArray], scale: float) -> Look:
+    def look(self, views: Sequence[FloatArray], scale: float, side_px: int = LOOK_PX) -> Look:
         """See what the cells in the middles of views are like at a scale."""
-        maps = (self.forward(resize_view(view, scale, LOOK_PX)[None])[0] for view in views)
+        maps = (self.forward(resize_view(view, scale, side_px)[None])[0] for view in views)
         seen = [self._check(of_view) for of_view in maps]
         return measure_look(scale, seen, NET_DIAMETER_PX)
 
@@ -178,13 +178,15 @@ class CellposeSegmenter(Segmenter):
         if guess.is_sound:
             return guess.fit(SCALE_RANGE)
         looks = [guess, *self._look_around(views, guess.scale, OTHER_SCALES)]
-        best = best_look(looks, guess.scale)
+        trusted = guess.scale
+        best = best_look(looks, trusted)
         if best.is_poor:
-            looks += [self.look(views, scale) for scale in BLIND_SCALES]
-            best = best_look(looks, guess.scale)
+            looks += [self.look(views, scale, WIDE_PX) for scale in BLIND_SCALES]
+            best = best_look(looks, trusted)
+            trusted = best.scale  # the guess told nothing
         if np.isfinite(best.score):
             looks = [best, *self._look_around(views, best.scale, FINER_SCALES)]
-            best = best_look(looks, guess.scale)
+            best = best_look(looks, trusted)
         return best.fit(SCALE_RANGE)
 
     def _look_around(
@@ -236,7 +238,7 @@ def build_grey_expert(
     runtime: Runtime, state: Mapping[str, NDArray[Any]], watch: Stopwatch | None = None
 ) -> CellposeSegmenter:
     """Build a Cellpose expert of phase contrast or DIC, as :func:`build_expert` the others."""
-    return build_expert(runtime, state, watch, GREY_WINDOWS, LOOK_PX)
+    return build_expert(runtime, state, watch, GREY_WINDOWS, WIDE_PX)
 
 
 def build_dye_expert(

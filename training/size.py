@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 
 from models.cellpose_expert import NET_DIAMETER_PX
 from models.cpnet import CellposeNet
-from models.size_view import LOOK_PX, resize_view
+from models.size_view import WIDE_PX, resize_view
 from models.torch_runtime import half_type
 from training.cellpose_task import FIELD_DIAMETER_PX
 from training.fields import Field
@@ -59,7 +59,7 @@ def fit_size_model(model: CellposeNet, task: PatchTask, seed: int = 0) -> float:
         field, _peers = sampler.draw(rng)
         diameter = np.exp(rng.uniform(*np.log(DIAMETERS_PX)))
         factor = min(diameter / FIELD_DIAMETER_PX, 1200 / max(field.labels.shape))
-        window = resize_view(field.image.astype(np.float32), factor, LOOK_PX)
+        window = resize_view(field.image.astype(np.float32), factor, WIDE_PX)
         if rng.random() < VARIED_SHARE:
             window = vary_intensity(window, task.colour_of(field.modality), rng)
         x = torch.from_numpy(window.transpose(2, 0, 1)[None].copy()).to(device)

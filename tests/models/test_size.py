@@ -23,7 +23,7 @@ from models.looks import (
     measure_look,
     typical_diameter,
 )
-from models.size_view import LOOK_PX, STYLE_PX, cut_busy, resize_view
+from models.size_view import LOOK_PX, STYLE_PX, WIDE_PX, cut_busy, resize_view
 from tests.cells import draw_discs
 from tests.fakes import array_image
 from tiling.expert import apply_expert
@@ -86,7 +86,7 @@ def disc_view(radius, side=240):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("largest", [STYLE_PX, LOOK_PX])
+@pytest.mark.parametrize("largest", [STYLE_PX, WIDE_PX])
 def test_windows_have_sides_that_the_network_takes(shape, factor, largest):
     window = resize_view(np.full((*shape, 3), 0.5, np.float32), factor, largest)
     assert window.dtype == np.float32
@@ -186,7 +186,7 @@ def test_the_grey_experts_ask_for_the_style_on_larger_windows(build):
     discs = DiscRuntime(log_ratio=0.0)
     state = {"size_weight": np.ones(1, np.float32), "size_bias": np.zeros(1, np.float32)}
     segmenter = build(discs, state)
-    side = LOOK_PX if build is build_grey_expert else STYLE_PX
+    side = WIDE_PX if build is build_grey_expert else STYLE_PX
     assert segmenter.style_scale(np.zeros((2 * side, 100, 3), np.float32)) == 0.5
 
 

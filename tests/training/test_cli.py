@@ -46,7 +46,7 @@ def quick_training(monkeypatch):
     monkeypatch.setattr(models.vgg16, "DECODER", (8, 8, 8, 8, 16))
     monkeypatch.setattr(models.cdnet, "WIDTH", 16)
     monkeypatch.setattr(training.size, "N_DRAWS", 10)
-    monkeypatch.setattr("training.size.LOOK_PX", 96)
+    monkeypatch.setattr("training.size.WIDE_PX", 96)
     small = GeometrySettings(64)
     recipes = {name: replace(recipe, geometry=small) for name, recipe in RECIPES.items()}
     monkeypatch.setattr(training.cli, "RECIPES", recipes)

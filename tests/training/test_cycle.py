@@ -50,7 +50,7 @@ class Answers:
 def quick(monkeypatch):
     monkeypatch.setattr(models.cpnet, "WIDTHS", (4, 8, 8, 16))
     monkeypatch.setattr("training.size.N_DRAWS", 10)
-    monkeypatch.setattr("training.size.LOOK_PX", 96)
+    monkeypatch.setattr("training.size.WIDE_PX", 96)
     yield
     load_segmenter.cache_clear()
 

@@ -6,7 +6,7 @@ import torch
 
 import training.size
 from models.cellpose_expert import NET_DIAMETER_PX
-from models.size_view import LOOK_PX, resize_view
+from models.size_view import WIDE_PX, resize_view
 from tests.cells import draw_discs
 from tests.training.folders import make_field
 from training.cellpose_task import FIELD_DIAMETER_PX
@@ -57,7 +57,7 @@ def test_the_size_is_learnt_from_the_style(fields, monkeypatch):
     # the share of a disc at its rim falls as one over its diameter
     assert model.size_weight.item() == pytest.approx(-1, abs=0.25)
     assert all(side % 32 == 0 for side in model.sides)
-    window = resize_view(fields[0].image.astype(np.float32), 1.0, LOOK_PX)
+    window = resize_view(fields[0].image.astype(np.float32), 1.0, WIDE_PX)
     style = model.style(torch.from_numpy(window.transpose(2, 0, 1)[None].copy()))
     log_ratio = (style @ model.size_weight + model.size_bias).item()
     assert NET_DIAMETER_PX * np.exp(log_ratio) == pytest.approx(FIELD_DIAMETER_PX, rel=0.1)
