@@ -9,7 +9,12 @@ from pathlib import Path
 from arguments import read_amount, read_count
 from manifest import WEIGHTS_DIR
 from router.names import EXPERT_TABLES, EXPERTS, MODALITIES
-from tiling.settings import DEFAULT_BATCH_SIZE, SIDE_MULTIPLE
+from tiling.settings import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_GPU_MEMORY_GIB,
+    DEFAULT_MEMORY_GIB,
+    SIDE_MULTIPLE,
+)
 
 DESCRIPTION = (
     "Label every cell in microscope images of any modality: a folder in, one label image each out."
@@ -41,7 +46,7 @@ class Options:
     batch_size: int
     skip_empty: bool
     max_memory: float | None
-    max_gpu_memory: float | None
+    max_gpu_memory: float | None  # None where no network is computed
     workers: int | None
     dask: str | None
     overwrite: bool
@@ -128,13 +133,17 @@ def _add_ways_to_compute(parser: argparse.ArgumentParser) -> None:
         "--max-memory",
         type=read_amount,
         metavar="GIB",
-        help="memory that large images may take, about; smaller blocks where need be",
+        help="memory that large images may take, about; smaller blocks where need be, and small"
+        f" images one after another (default: {DEFAULT_MEMORY_GIB:g} on the CPU, small images side"
+        " by side)",
     )
     add(
         "--max-gpu-memory",
         type=read_amount,
+        default=DEFAULT_GPU_MEMORY_GIB,
         metavar="GIB",
-        help="the same on the GPU; smaller batches",
+        help="memory to take of the GPU besides CUDA's own, some 0.5; smaller batches where need be"
+        " (default: %(default)s, in all less than 10 GB)",
     )
 
 

@@ -10,7 +10,8 @@ With ``--peer`` stock Cellpose labels the slide instead of the bare network, in 
 
 Memory should not grow with the slide: ``--memory-of FILE`` puts the peak beside that of an earlier
 run on another size. ``--size 40000 40000 --tissue 0.1`` is a large slide, most of it blank; it is
-written tile after tile.
+written tile after tile. ``--kind brightfield`` and ``--kind fluorescence`` are in colour, and go to
+the experts that serve them by default.
 """
 
 import argparse
@@ -55,6 +56,7 @@ WINDOWS = re.compile(r": (\d+) of (\d+) windows computed$", re.MULTILINE)
 CELLS = re.compile(r", (\w+), (\d+) cells\b")
 PEAK = ": peak memory"  # end of the name of its row
 CPNET_MODALITIES = tuple(m for m, expert in EXPERT_OF.items() if expert.startswith("cellpose_"))
+KIND_HELP = "a network, or a modality in colour with its usual expert (default: cellpose)"
 EXIT_FINE, EXIT_FAILED = 0, 1
 
 
@@ -300,7 +302,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--size", type=int, nargs=2, default=FULL_SHAPE, metavar=("Y", "X"), help="in pixels")
-    add("--kind", choices=sorted(KINDS), default="cellpose", help="of network (default: cellpose)")
+    add("--kind", choices=sorted(KINDS), default="cellpose", help=KIND_HELP)
     add("--tissue", type=float, default=TISSUE, metavar="SHARE", help="of the slide (default: 0.6)")
     add("--repeats", type=int, default=1, metavar="N", help="calls (default: 1)")
     add("--folder", type=Path, metavar="FOLDER", help="for the slide (default: a temporary one)")

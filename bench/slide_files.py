@@ -47,7 +47,10 @@ KINDS = {
     "cellpose": Kind("phase", "cellpose_phase"),
     "cdnet": Kind("fluorescence", "cdnet_fluorescence"),
     "unet": Kind("brightfield_small", "unet_brightfield"),
+    "brightfield": Kind("brightfield_small", "cellpose_brightfield"),
+    "fluorescence": Kind("fluorescence_rgb", "cellpose_fluorescence"),
 }
+"""By the network, and in colour by the modality, with the expert that labels it by default."""
 
 
 @dataclass(frozen=True)

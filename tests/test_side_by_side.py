@@ -123,6 +123,7 @@ def test_the_watch_knows_the_stages_of_all_threads():
         (3, TilingSettings(n_decoders=4), 3),
         (1, TilingSettings(n_decoders=4), 1),
         (0, TilingSettings(n_decoders=4), 1),
+        (10, TilingSettings(n_decoders=4, usual_memory_bytes=2**30), 5),
         (10, TilingSettings(n_decoders=4, max_memory_bytes=2**30), 1),
     ],
 )

@@ -6,8 +6,9 @@ does the same for many blocks in this process, with reading, network and decodin
 """
 
 import logging
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ import numpy.typing as npt
 from imaging.image import Box, Image
 from imaging.normalise import Normaliser
 from tiling.block_result import BlockResult, pack_result
-from tiling.blocks import GROWTHS, Instances, find_owned
+from tiling.blocks import GROWTHS, MIN_PART_PX, Instances, find_owned
 from tiling.ground import Ground, find_ground
 from tiling.maps import MapSource, TileNetwork, is_out_of_memory
+from tiling.parts import join_results
 from tiling.plan import BlockPlan, plan_blocks
 from tiling.read_ahead import start_threads
 from tiling.sampling import Float32, ScaledImage, build_geometry
@@ -143,9 +145,10 @@ def run_block(job: SlideJob, index: int, maps: MapSource | None = None) -> Block
     if maps is None:
         with job.open_maps() as opened:
             return run_block(job, index, opened)
-    region_maps = maps.read(job.plan.region(index))
+    read = maps.read(job.plan.region(index))
     counts = maps.count_windows(job.plan.core(index))
-    decoded = _decode_region(job, index, GROWTHS[0], region_maps)
+    decoded = [_decode_region(job, index, GROWTHS[0], read)]
+    del read
     return _finish(job, index, maps, decoded, counts)
 
 
@@ -205,7 +208,9 @@ def _run_side_by_side(
     def settle() -> tuple[int, BlockResult]:
         index, task, counts = pending.popleft()
         others = [other for _, other, _ in pending]
-        return index, _finish(job, index, maps, _await(job, index, maps, task, others), counts)
+        decoded = [_await(job, index, maps, task, others)]
+        del task
+        return index, _finish(job, index, maps, decoded, counts, others)
 
     with start_threads(job.settings.n_decoders, "decode") as decoders:
         for position, index in enumerate(queue):
@@ -245,14 +250,43 @@ def _await(
 
 
 def _finish(
-    job: SlideJob, index: int, maps: MapSource, decoded: _Decoded, counts: tuple[int, int]
+    job: SlideJob,
+    index: int,
+    maps: MapSource,
+    narrow: list[_Decoded],
+    counts: tuple[int, int],
+    others: "Sequence[Future[_Decoded]]" = (),
 ) -> BlockResult:
-    """Decode again with wider halos as long as an owned instance is cut; keep what is needed."""
+    """Decode again with wider halos as long as an owned instance is cut; keep what is needed.
+
+    A wide region takes as much memory as several others: they are waited for, and `narrow`, what
+    was decoded with the narrowest halo, is taken out of its list so that nothing holds it.
+    """
+    decoded = narrow.pop()
     for growth in GROWTHS[1:]:
         if not decoded.owned.cut.any():
             break
+        del decoded
+        for other in others:
+            other.exception()
+        part_px = _choose_part(job, index, growth)
+        if part_px is not None:
+            parts = replace(job, plan=job.plan.split(index, part_px))
+            results = [run_block(parts, number, maps) for number in range(len(parts.plan))]
+            return join_results(results, counts)
         decoded = _decode_region(job, index, growth, maps.read(job.plan.region(index, growth)))
     return pack_result(decoded.labels, decoded.foreground, decoded.region, decoded.owned, counts)
+
+
+def _choose_part(job: SlideJob, index: int, growth: int) -> int | None:
+    """Choose the side of the parts in which a block is decoded; None if it can be at once."""
+    limit_px = job.settings.max_decoded_px
+    y0, x0, y1, x1 = job.plan.region(index, growth)
+    if limit_px is None or (y1 - y0) * (x1 - x0) <= limit_px:
+        return None
+    part_px = max(MIN_PART_PX, math.isqrt(limit_px) - 2 * growth * job.plan.halo_px)
+    y0, x0, y1, x1 = job.plan.core(index)
+    return part_px if max(y1 - y0, x1 - x0) > part_px else None
 
 
 def _decode_region(job: SlideJob, index: int, growth: int, maps: Float32 | None) -> _Decoded:

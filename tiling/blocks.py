@@ -14,6 +14,9 @@ EDGE_PX = 8
 GROWTHS = (1, 2, 4)
 """Halos tried for a block, in units of the network's object size."""
 
+MIN_PART_PX = 128
+"""Side of the core of a part, below which a block is not cut: the halo takes nearly all by then."""
+
 
 @dataclass(frozen=True)
 class Instances:
@@ -95,7 +98,7 @@ def find_owned(
     y, x = y0 + (top + bottom) // 2, x0 + (left + right) // 2
     owned = (core[0] <= y) & (y < core[2]) & (core[1] <= x) & (x < core[3])
     cut = (top < inner_top) | (left < inner_left) | (bottom > inner_bottom) | (right > inner_right)
-    return Instances(ids[owned], cut[owned], _enclose(boxes[owned]))
+    return Instances(ids[owned], cut[owned], enclose_boxes(boxes[owned]))
 
 
 def bounding_boxes(
@@ -138,8 +141,8 @@ def bounding_boxes(
     return ids, boxes[ids]
 
 
-def _enclose(boxes: npt.NDArray[np.int64]) -> Box:
-    """Return the smallest box around all boxes (N, 4)."""
+def enclose_boxes(boxes: npt.NDArray[np.int64]) -> Box:
+    """Return the smallest box around all boxes (N, 4); an empty one around none."""
     if not len(boxes):
         return 0, 0, 0, 0
     (top, left), (bottom, right) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()

@@ -28,7 +28,15 @@ logger = logging.getLogger(__name__)
 FEW_BLOCKS = 4
 """Images of no more blocks than these are not worth resuming, and store nothing."""
 
-NOT_IN_KEY = ("cache_bytes", "n_ahead", "n_decoders", "max_memory_bytes", "diameter_px")
+NOT_IN_KEY = (
+    "cache_bytes",
+    "n_ahead",
+    "n_decoders",
+    "max_memory_bytes",
+    "usual_memory_bytes",
+    "max_decoded_px",
+    "diameter_px",
+)
 """Settings that cannot change a result; a known diameter does by the scale told for it alone."""
 
 

@@ -1,7 +1,7 @@
 """The blocks of one image: where they lie, what each needs, and which needs a pixel next."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imaging.image import Box
 from tiling.blocks import GROWTHS, cut_evenly, grow_box
@@ -11,7 +11,7 @@ _Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """Block cores that partition an image, numbered in raster order.
+    """Block cores that partition an image, or a part of it, numbered in raster order.
 
     Attributes
     ----------
@@ -40,6 +40,13 @@ class BlockPlan:
     def region(self, index: int, growth: int = GROWTHS[0]) -> Box:
         """Return what a block decodes: its core with a halo `growth` times the narrowest."""
         return grow_box(self.core(index), growth * self.halo_px, self.shape)
+
+    def split(self, index: int, part_px: int) -> "BlockPlan":
+        """Cut the core of one block into smaller ones, of sides of at most `part_px`."""
+        y0, x0, y1, x1 = self.core(index)
+        rows = tuple((y0 + start, y0 + end) for start, end in cut_evenly(y1 - y0, part_px))
+        columns = tuple((x0 + start, x0 + end) for start, end in cut_evenly(x1 - x0, part_px))
+        return replace(self, rows=rows, columns=columns)
 
     def next_use(self, box: Box, first: int) -> float:
         """Find the next block whose narrowest region meets a box.

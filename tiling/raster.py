@@ -114,6 +114,11 @@ class LabelRaster:
         """Ids given so far; a few may turn out to have no pixel."""
         return self._n_ids
 
+    @property
+    def cut_ids(self) -> frozenset[int]:
+        """Ids of the instances that were cut."""
+        return frozenset(self._cut_ids)
+
     def add(self, labels: Labels, foreground: Float32, region: Box, owned: Instances) -> None:
         """Write the owned instances of a decoded region.
 

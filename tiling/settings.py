@@ -10,6 +10,13 @@ DEFAULT_BLOCK_PX = 2048
 DEFAULT_BATCH_SIZE = 4
 DEFAULT_CACHE_BYTES = 2**29
 
+DEFAULT_MEMORY_GIB = 3.0
+"""What a large image takes on the CPU, at most about, where no other limit is named."""
+
+DEFAULT_GPU_MEMORY_GIB = 8.5
+"""What PyTorch takes of a GPU where no other limit is named: with CUDA's own context, some 0.5 GiB,
+less than the 10 GB (9.3 GiB) that the challenge allows."""
+
 GroundTone = Literal["dark", "bright", "any"]
 """Where in an image's range its empty ground lies."""
 
@@ -46,7 +53,13 @@ class TilingSettings:
     n_decoders : int
         Blocks that are decoded while the network is busy with the next; 0 for none.
     max_memory_bytes : int or None
-        What large images may take of the host's memory, about (`tiling.memory`).
+        What large images may take of the host's memory, about (`tiling.memory`); also keeps small
+        ones from being labelled side by side.
+    usual_memory_bytes : int or None
+        What large images may take where `max_memory_bytes` names no limit; None for any amount.
+    max_decoded_px : int or None
+        Pixels that are decoded at once where a halo had to grow; a larger block is decoded in
+        parts. None for any number.
     """
 
     batch_size: int = DEFAULT_BATCH_SIZE
@@ -59,3 +72,5 @@ class TilingSettings:
     n_ahead: int = 2
     n_decoders: int = 1
     max_memory_bytes: int | None = None
+    usual_memory_bytes: int | None = None
+    max_decoded_px: int | None = None

@@ -123,7 +123,8 @@ def _ask(choose: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     try:
         return choose(*arguments, **named)
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        has_remedy = isinstance(error, MemoryError) and str(error)
+        if has_remedy or not is_out_of_memory(error):
             raise
         raise MemoryError(
             "out of memory while the scale was chosen; end other programs that use the device's"

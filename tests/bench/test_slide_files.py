@@ -4,7 +4,7 @@ import tifffile
 
 from bench.slide_files import KINDS, Kind, Slide, make_plain, make_pyramid
 from models.registry import SPECS
-from router.names import BRIGHTFIELD_EXPERTS, EXPERT_OF
+from router.names import BRIGHTFIELD_EXPERTS, EXPERT_OF, EXPERT_TABLES
 from synthetic import KINDS as CELLS
 
 SHAPE = (530, 700)  # four places, two of them blank
@@ -15,10 +15,18 @@ def test_every_kind_can_be_made_and_goes_to_its_expert(name):
     kind = KINDS[name]
     assert kind.cells in CELLS
     assert kind.expert in SPECS
-    if kind.modality == "brightfield":  # K-Means chooses between them
-        assert kind.expert in BRIGHTFIELD_EXPERTS
-    else:
-        assert EXPERT_OF[kind.modality] == kind.expert
+    of_both = kind.modality == "brightfield"  # K-Means chooses between them
+    asked = BRIGHTFIELD_EXPERTS if of_both else (EXPERT_OF[kind.modality],)
+    assert kind.expert in asked or kind.expert in [EXPERT_TABLES["best"].get(e) for e in asked]
+
+
+@pytest.mark.parametrize("name", ["brightfield", "fluorescence"])
+def test_kinds_in_colour_go_to_the_experts_that_serve_them_by_default(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("synthetic.slides.N_TILES", 1)
+    kind = KINDS[name]
+    assert kind.modality == name
+    assert kind.expert in EXPERT_TABLES["best"].values()
+    assert tifffile.imread(make_pyramid(tmp_path, kind, SHAPE).path).shape == (*SHAPE, 3)
 
 
 @pytest.mark.parametrize("cells", ["phase", "fluorescence_rgb"])

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from tiling.plan import plan_blocks
@@ -31,3 +32,17 @@ def test_regions_grow_with_the_halo_and_stay_inside():
     assert plan.core(3) == (50, 50, 100, 100)
     assert plan.region(3) == (40, 40, 100, 100)
     assert plan.region(3, growth=4) == (10, 10, 100, 100)
+
+
+def test_a_block_is_cut_into_parts_that_partition_its_core():
+    plan = plan_blocks((100, 90), 50, 10)
+    parts = plan.split(3, 20)
+    covered = np.zeros(plan.shape, int)
+    for index in range(len(parts)):
+        y0, x0, y1, x1 = parts.core(index)
+        assert max(y1 - y0, x1 - x0) <= 20
+        covered[y0:y1, x0:x1] += 1
+    y0, x0, y1, x1 = plan.core(3)
+    assert covered[y0:y1, x0:x1].min() == covered.max() == 1
+    assert covered.sum() == (y1 - y0) * (x1 - x0)
+    assert parts.region(0, growth=4) == (10, 5, 100, 90)
