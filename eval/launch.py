@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import stopwatch
 from eval.containers import Container
 from eval.usage import Gpu, Usage, UsageSampler
 
@@ -21,17 +22,7 @@ PREDICT = Path(__file__).resolve().parent.parent / "predict.py"
 MEMORY_LIMIT = "28G"  # the organisers' limit
 PROFILE_VARIABLE = "CELLSEG_PROFILE"
 PROFILE_MARK = "PROFILE "
-STAGES = (
-    "start",
-    "imports",
-    "routing",
-    "weights",
-    "scale",
-    "network",
-    "decoding",
-    "writing",
-    "other",
-)
+STAGES = tuple(stage for stage in stopwatch.STAGES if stage != stopwatch.WAITING)
 TERMINATION_S = 3.0  # for a process to end by itself
 N_LAST_LINES = 5
 
