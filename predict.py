@@ -375,8 +375,10 @@ def _beside_progress_bar() -> AbstractContextManager[None]:
 def _leave(code: int) -> NoReturn:
     """End the process at once: taking OpenVINO's graphs down first would be 0.1 s for nothing.
 
-    Whatever was to be written or closed, pools of threads and workers among it, has been.
+    Where other threads are left, as after an interruption, they are waited for as usual.
     """
+    if threading.active_count() > 1:
+        raise SystemExit(code)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # whoever listened has gone
