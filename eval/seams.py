@@ -83,6 +83,26 @@ def count_cut_instances(labels: Labels, tile_px: int) -> SeamCounts:
     return SeamCounts(instances.ids.size, n_cut, float(np.mean(by_chance)))
 
 
+def count_cut_at(labels: Labels, rows: Iterable[int], columns: Iterable[int]) -> int:
+    """Count the instances with a straight edge on lines that need not lie on a regular grid.
+
+    Parameters
+    ----------
+    labels : (Y, X) ndarray of int
+        0 is background; ids not negative.
+    rows, columns : iterable of int
+        Rows of pixels below horizontal lines, columns to the right of vertical ones; inside the
+        image, whose own edges are no lines.
+
+    Returns
+    -------
+    int
+        0 without instances or lines.
+    """
+    lines = [*((1, row) for row in rows), *((0, column) for column in columns)]
+    return _count_cut(labels, _measure_extents(labels), lines)
+
+
 def check_tile(tile_px: int) -> None:
     """Refuse tiles too small to be cut by shifted lines; ValueError."""
     if tile_px < MIN_TILE_PX:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Array = Any
 """An ndarray or a tensor: one function never mixes the two."""
 
+GRID = 512
+"""Places to a pixel at which points may be: in float32 exact up to 2**15 pixels, OpenCV's limit."""
+
 
 class Arrays(Protocol):
     """What decoding needs beyond arithmetic, comparison and indexing.
@@ -78,11 +81,16 @@ class Arrays(Protocol):
     def dilate(self, image: Array, side: int) -> Array:
         """Give the maximum over a square window; outside the image is nothing."""
 
-    def positions(self, steps_yx: Array) -> Array:
-        """Give where one step (2, Y, X) takes each pixel, kept inside the image, float32."""
+    def keep_inside(self, steps_yx: Array) -> Array:
+        """Shorten steps (2, Y, X) that would take their pixel out of the image, float32."""
 
-    def sample(self, field: Array, points: Array) -> Array:
-        """Interpolate a field (2, Y, X) bilinearly at points (2, N) inside the image."""
+    def walk(self, steps_yx: Array, points: Array) -> Array:
+        """Move points (2, N) by the steps (2, Y, X), interpolated bilinearly where they are.
+
+        Each step is rounded to a :data:`GRID`-th of a pixel: then all sums are exact, and where a
+        point goes does not depend on where in an array its surroundings lie. Points are whole
+        GRID-ths inside the image, and stay so if the steps :meth:`keep_inside` it.
+        """
 
     def components(self, mask: Array, connectivity: int) -> tuple[Array, int]:
         """Label connected regions 1..n over 4 or 8 neighbours, in no certain order; give n."""

@@ -1,5 +1,6 @@
 """The array operations of decoding on NumPy arrays, by NumPy and OpenCV alone."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import GRID
 from models.packing import Atlas
 
 Any2D = NDArray[Any]
@@ -15,6 +17,7 @@ Float = NDArray[np.float32]
 
 THIRD = np.full(3, 1 / 3, np.float32)  # averages over three pixels
 LINE_POINTS = 1024  # to which points are grouped for interpolation
+WALK_LINES = 64  # that are moved at a time: 1 MiB of places and steps
 MAX_SIDE_PX = 32766  # of an image that OpenCV's remap takes
 NONE_LOW, NONE_HIGH = np.iinfo(np.int64).min // 2, np.iinfo(np.int64).max // 2
 
@@ -101,40 +104,40 @@ class NumpyArrays:
         """Give the maximum over a square window."""
         return cv2.dilate(image, np.ones((side, side), np.uint8))
 
-    def positions(self, steps_yx: Float) -> Float:
-        """Give where one step takes each pixel, kept inside the image."""
+    def keep_inside(self, steps_yx: Float) -> Float:
+        """Shorten steps that would take their pixel out of the image."""
         height, width = steps_yx.shape[1:]
-        where_to = np.empty(steps_yx.shape, np.float32)
-        np.add(steps_yx[0], np.arange(height, dtype=np.float32)[:, None], out=where_to[0])
-        np.add(steps_yx[1], np.arange(width, dtype=np.float32), out=where_to[1])
-        np.clip(where_to[0], 0, height - 1, out=where_to[0])
-        np.clip(where_to[1], 0, width - 1, out=where_to[1])
-        return where_to
+        y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
+        shortened = np.empty(steps_yx.shape, np.float32)
+        np.clip(steps_yx[0], -y, height - 1 - y, out=shortened[0])
+        np.clip(steps_yx[1], -x, width - 1 - x, out=shortened[1])
+        return shortened
 
-    def sample(self, field: Float, points: Float) -> Float:
-        """Interpolate a field bilinearly at points.
+    def walk(self, steps_yx: Float, points: Float) -> Float:
+        """Move points by the steps where they are, some at a time: those stay in the cache.
 
         Raises
         ------
         ValueError
             If a side is beyond what OpenCV can address.
         """
-        if max(field.shape) > MAX_SIDE_PX:
-            raise ValueError(f"wanted sides up to {MAX_SIDE_PX} px, got {field.shape[1:]}")
-        result = np.empty_like(points)
-        n_full = points.shape[1] // LINE_POINTS * LINE_POINTS
+        if max(steps_yx.shape) > MAX_SIDE_PX:
+            raise ValueError(f"wanted sides up to {MAX_SIDE_PX} px, got {steps_yx.shape[1:]}")
+        moved = np.empty_like(points)
+        n_points = points.shape[1]
+        n_full = n_points // LINE_POINTS * LINE_POINTS
         # OpenCV takes images: lines of points, and a last one that is shorter
-        for part, line in (
-            (slice(n_full), LINE_POINTS),
-            (slice(n_full, None), points.shape[1] - n_full),
-        ):
-            y, x = points[:, part]
-            if y.size:
-                for target, axis in zip(result, field, strict=True):
-                    target[part] = cv2.remap(
-                        axis, x.reshape(-1, line), y.reshape(-1, line), cv2.INTER_LINEAR
-                    ).reshape(-1)
-        return result
+        ends = [*range(0, n_full, WALK_LINES * LINE_POINTS), n_full, n_points]
+        for start, end in itertools.pairwise(ends):
+            if end > start:
+                y, x = points[:, start:end].reshape(2, -1, min(LINE_POINTS, end - start))
+                for target, steps, place in zip(moved[:, start:end], steps_yx, (y, x), strict=True):
+                    step = cv2.remap(steps, x, y, cv2.INTER_LINEAR)
+                    step *= GRID
+                    np.rint(step, out=step)
+                    step *= 1 / GRID
+                    np.add(step, place, out=target.reshape(place.shape))
+        return moved
 
     def components(self, mask: Any2D, connectivity: int) -> tuple[Any2D, int]:
         """Label connected regions."""

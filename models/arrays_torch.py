@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.arrays import GRID
 from models.packing import Atlas
 
 NONE_LOW, NONE_HIGH = -(2**62), 2**62
@@ -104,27 +105,28 @@ class TorchArrays:
         """Give the maximum over a square window."""
         return F.max_pool2d(image[None, None], side, stride=1, padding=side // 2)[0, 0]
 
-    def positions(self, steps_yx: Tensor) -> Tensor:
-        """Give where one step takes each pixel, kept inside the image."""
+    def keep_inside(self, steps_yx: Tensor) -> Tensor:
+        """Shorten steps that would take their pixel out of the image."""
         height, width = steps_yx.shape[1:]
-        y = steps_yx[0].float() + self.arange(height)[:, None]
-        x = steps_yx[1].float() + self.arange(width)
-        return torch.stack([y.clamp(0, height - 1), x.clamp(0, width - 1)])
+        y, x = self.arange(height).float()[:, None], self.arange(width).float()
+        shortened_y = steps_yx[0].float().clamp(-y, height - 1 - y)
+        return torch.stack([shortened_y, steps_yx[1].float().clamp(-x, width - 1 - x)])
 
-    def sample(self, field: Tensor, points: Tensor) -> Tensor:
-        """Interpolate a field bilinearly at points."""
-        height, width = field.shape[1:]
+    def walk(self, steps_yx: Tensor, points: Tensor) -> Tensor:
+        """Move points by the steps where they are."""
+        height, width = steps_yx.shape[1:]
         top, left = points[0].long(), points[1].long()
         bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
         down, across = points[0] - top, points[1] - left
-        flat = field.reshape(2, -1)
+        flat = steps_yx.reshape(2, -1)
 
         def row(y: Tensor) -> Tensor:
             near, far = flat[:, y * width + left], flat[:, y * width + right]
             return near + (far - near) * across
 
         upper = row(top)
-        return upper + (row(bottom) - upper) * down
+        step = upper + (row(bottom) - upper) * down
+        return points + torch.round(step * GRID) / GRID
 
     def components(self, mask: Tensor, connectivity: int) -> tuple[Tensor, int]:
         """Label connected regions: each pixel takes the lowest index among its neighbours'.

@@ -28,9 +28,8 @@ __all__ = [
 
 FLOW_GAIN = 5.0  # a network gives flows times this (Cellpose)
 N_STEPS = 200  # Euler steps of one pixel each (Cellpose's default at a diameter of 30 px)
-ROUND_STEPS = 10  # after as many, even in number, points that rest are taken out
-REST_PX = 1e-3  # per two steps: what is slower would drift by a tenth of a pixel at most
-KEPT_SHARE = 0.9  # of the points; if more go on, all do
+ROUND_STEPS = 10  # after as many, even in number, points that rest may be taken out
+KEPT_SHARE = 0.9  # of the points; if more go on, all do: taking a few out costs more than they do
 SEED_WINDOW_PX = 5  # side of the window in which a seed is the maximum (Cellpose)
 SEED_MIN_HITS = 10  # pixels that must end on a seed (Cellpose)
 GROW_STEPS = 5  # by one pixel each: end points there still belong to a seed (Cellpose)
@@ -86,7 +85,7 @@ def follow_flows(flow_yx: Array, inside: Array) -> Array:
     Parameters
     ----------
     flow_yx : (2, Y, X) ndarray or tensor of float32
-        Vectors (y, x) in pixels a step, interpolated bilinearly.
+        Vectors (y, x) in pixels a step, interpolated bilinearly and rounded to 1/512 px.
     inside : (Y, X) ndarray or tensor of bool
         The pixels to move; the flow elsewhere counts as 0.
 
@@ -98,11 +97,14 @@ def follow_flows(flow_yx: Array, inside: Array) -> Array:
     Notes
     -----
     Most points have come to rest at the centre of their cell after a sixth of the steps, or
-    swing there between two places. Those whose place two steps ago is their place now, to a
-    thousandth of a pixel, stay out of all further steps, of which an even number remains.
+    swing there between two places. Those whose place two steps ago is their place now may stay
+    out of all further steps, of which an even number remains: they would end where they are.
+
+    Rounded steps make every sum exact, so that a point's way depends on the flow around it alone
+    and is the same in every crop that holds it.
     """
     arrays = arrays_for(flow_yx)
-    step = arrays.positions(arrays.where(inside, flow_yx, 0.0))
+    step = arrays.keep_inside(arrays.where(inside, flow_yx, 0.0))
     pixels = arrays.nonzero(inside)
     width = inside.shape[1]
     point = arrays.cast(arrays.stack([pixels // width, pixels % width]), "float32")
@@ -110,9 +112,9 @@ def follow_flows(flow_yx: Array, inside: Array) -> Array:
     moving = arrays.arange(len(pixels))
     for _ in range(N_STEPS // ROUND_STEPS):
         for _ in range(ROUND_STEPS - 2):
-            point = arrays.sample(step, point)
-        before, point = point, arrays.sample(step, arrays.sample(step, point))
-        moves = (abs(point - before) > REST_PX).any(0)
+            point = arrays.walk(step, point)
+        before, point = point, arrays.walk(step, arrays.walk(step, point))
+        moves = (point != before).any(0)
         end[:, moving] = point
         still = arrays.nonzero(moves)
         if len(still) < KEPT_SHARE * len(moving):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eval.seams import SeamCounts, count_cut_instances, summarise_seams
+from eval.seams import SeamCounts, count_cut_at, count_cut_instances, summarise_seams
 from tests.cells import draw_discs
 
 
@@ -61,6 +61,23 @@ def test_a_half_that_was_dropped_leaves_a_cut_cell():
     assert count_cut_instances(labels, 50) == SeamCounts(n=1, n_cut=1, n_by_chance=0)
     assert count_cut_instances(labels.T.copy(), 50) == SeamCounts(n=1, n_cut=1, n_by_chance=0)
     assert count_cut_instances(labels, 40).n_cut == 0
+
+
+def test_lines_may_lie_anywhere():
+    labels = draw_discs((100, 100), [(30, 50, 12), (70, 20, 12)])
+    labels[:, 50:] = 0
+    labels[75:] = 0
+    assert count_cut_at(labels, [], [50]) == count_cut_at(labels, [75], [49]) == 1
+    assert count_cut_at(labels, [75], [50]) == 2
+    assert count_cut_at(labels, [50], [75]) == count_cut_at(labels, [], []) == 0
+    assert count_cut_at(np.zeros((9, 9), int), [5], [5]) == 0
+
+
+@pytest.mark.parametrize("tile_px", [50, 64])
+def test_lines_of_a_grid_cut_what_the_grid_does(tile_px):
+    labels = cut_at(random_discs(0), tile_px)
+    rows, columns = (range(tile_px, side, tile_px) for side in labels.shape)
+    assert count_cut_at(labels, rows, columns) == count_cut_instances(labels, tile_px).n_cut > 10
 
 
 def test_edges_off_the_grid_are_chance():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from models.arrays import arrays_for
+from models.arrays import GRID, arrays_for
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (37, 52)]
 
@@ -85,25 +85,44 @@ def test_dilation_is_a_maximum_filter(kind, shape, side):
     np.testing.assert_array_equal(found, ndimage.maximum_filter(image, side, mode="nearest"))
 
 
+def draw_points(shape, n_points, seed=0):
+    """Draw points (2, N) inside an image, at whole GRID-ths of a pixel."""
+    points = np.random.default_rng(seed).uniform(size=(2, n_points))
+    points *= np.array(shape)[:, None] - 1
+    return (np.rint(GRID * points) / GRID).astype(np.float32)
+
+
 @KINDS
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("n_points", [0, 1, 1500])
-def test_sampling_interpolates_bilinearly(kind, shape, n_points):
-    rng = np.random.default_rng(0)
-    field = rng.normal(size=(2, *shape)).astype(np.float32)
-    points = rng.uniform(size=(2, n_points)) * (np.array(shape)[:, None] - 1)
-    points = points.astype(np.float32)
-    found = np.asarray(arrays_for(kind(field)).sample(kind(field), kind(points)))
-    expected = [ndimage.map_coordinates(axis, points, order=1) for axis in field]
-    np.testing.assert_allclose(found, np.reshape(expected, points.shape), atol=1e-4)
+@pytest.mark.parametrize("n_points", [0, 1, 1500, 70_000])
+def test_points_walk_by_interpolated_steps(kind, shape, n_points):
+    steps = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    points = draw_points(shape, n_points)
+    moved = np.asarray(arrays_for(kind(steps)).walk(kind(steps), kind(points)))
+    expected = [ndimage.map_coordinates(axis, points, order=1) for axis in steps]
+    step = np.reshape(expected, points.shape)
+    np.testing.assert_allclose(moved - points, step, atol=0.5 / GRID + 1e-5)
+    np.testing.assert_array_equal(moved, np.rint(GRID * moved) / GRID)
+
+
+@KINDS
+def test_a_walk_does_not_depend_on_where_its_surroundings_lie(kind):
+    steps, points = np.random.default_rng(1).normal(size=(2, 40, 50)), draw_points((40, 50), 3000)
+    far = np.array([[1900], [3001]], np.float32)
+    wide = np.zeros((2, 1950, 3100), np.float32)
+    wide[:, 1900:1940, 3001:3051] = steps
+    steps = kind(steps.astype(np.float32))
+    moved = np.asarray(arrays_for(steps).walk(steps, kind(points)))
+    there = np.asarray(arrays_for(steps).walk(kind(wide), kind(points + far)))
+    np.testing.assert_array_equal(there - far, moved)
 
 
 @KINDS
 def test_a_step_ends_inside_the_image(kind):
     steps = kind(np.full((2, 3, 4), [[[1.5]], [[-0.5]]], np.float32))
-    y, x = np.asarray(arrays_for(steps).positions(steps))
-    np.testing.assert_array_equal(y, np.repeat([[1.5], [2.0], [2.0]], 4, 1))
-    np.testing.assert_array_equal(x, np.repeat([[0.0, 0.5, 1.5, 2.5]], 3, 0))
+    y, x = np.asarray(arrays_for(steps).keep_inside(steps))
+    np.testing.assert_array_equal(y, np.repeat([[1.5], [1.0], [0.0]], 4, 1))
+    np.testing.assert_array_equal(x, np.repeat([[0.0, -0.5, -0.5, -0.5]], 3, 0))
 
 
 @KINDS

@@ -83,6 +83,23 @@ def test_decoding_is_local():
     assert len(pairs) == len({p[0] for p in pairs}) == len({p[1] for p in pairs})
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("corner", [(3, 0), (31, 50)])
+def test_a_pixel_ends_at_the_same_place_in_every_crop(kind, corner):
+    maps, (y, x) = draw_maps((150, 170), n_cells=40, noise=0.25), corner
+    crop = np.ascontiguousarray(maps[:, y:, x:])
+    ends = []
+    for seen in (maps, crop):
+        inside = seen[2] > 0
+        end = np.full((2, *inside.shape), np.nan, np.float32)
+        end[:, inside] = np.asarray(follow_flows(kind(seen[:2] / 5), kind(inside)))
+        ends.append(end)
+    whole = ends[0][:, y:, x:] - np.array(corner)[:, None, None]
+    # beside the new edges the flow differs: what lies beyond counts as none
+    margin = tuple(slice(48 if at else 0, None) for at in corner)
+    np.testing.assert_array_equal(ends[1][:, *margin], whole[:, *margin])
+
+
 def test_an_instance_against_the_flow_is_dropped():
     labels = draw_discs((60, 120), [(30, 30, 14), (30, 88, 14)])
     maps = perfect_maps(labels)

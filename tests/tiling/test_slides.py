@@ -99,13 +99,14 @@ def test_labels_and_ids_do_not_depend_on_what_runs_side_by_side(settings):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("halo_px", [0, 8, 16])
 @pytest.mark.parametrize("seed", range(4))
-def test_blocks_and_halos_do_not_change_cells_of_any_size(seed):
+def test_blocks_and_halos_do_not_change_cells_of_any_size(seed, halo_px):
     pixels = discs_of_many_sizes(seed)
-    whole, _ = label(plan(pixels, block_px=1000))
+    whole, _ = label(plan(pixels, DiscNetwork(style=0.1, halo_px=halo_px), block_px=1000))
     assert whole.max() > 20
     for block_px, object_px in [(37, 16), (64, 16), (90, 40), (64, 70)]:
-        network = DiscNetwork(style=0.1, object_px=object_px)
+        network = DiscNetwork(style=0.1, halo_px=halo_px, object_px=object_px)
         blocks, _ = label(plan(pixels, network, block_px=block_px))
         np.testing.assert_array_equal(whole > 0, blocks > 0)
         assert_same_instances(whole, blocks)

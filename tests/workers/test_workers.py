@@ -130,6 +130,14 @@ def test_a_cluster_gives_the_files_of_one_process(place, expected, workers, capl
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_the_number_of_workers_changes_nothing(place, expected, n_workers):
+    output = place / f"of {n_workers}"
+    assert run(place / "in", output, place / "weights", "--workers", n_workers) == 0
+    assert contents(output) == expected
+
+
+@pytest.mark.slow
 def test_a_known_diameter_gives_the_files_of_one_process(place, expected, workers, caplog):
     told = ("--diameter", 9)
     assert run(place / "in", place / "told", place / "weights", *told) == 0
