@@ -17,6 +17,7 @@ from typing import Any
 
 from arguments import read_count
 from bench.baseline import MIN_VALUES, Change, compare_reports, name_baseline
+from bench.device import DEVICES, HELP, prepare_device
 from bench.execution import BUILD
 from bench.machine import describe_machine
 from bench.picture import draw_report
@@ -24,6 +25,7 @@ from bench.rows import Report, ReportError, read_report, write_report
 from bench.suite import BENCHES, N_IMAGES, Bench, Plan, run_bench
 from bench.table import format_report
 from eval.run_file import name_commit, now_utc
+from models.registry import DeviceError
 from synthetic import KINDS
 
 logger = logging.getLogger("bench")
@@ -52,13 +54,13 @@ def main(arguments: Sequence[str] | None = None, benches: Mapping[str, Bench] = 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if options.list:
         for name, bench in benches.items():
-            sys.stdout.write(f"{name:<12}{bench.title}\n")
+            sys.stdout.write(f"{name:<12}{bench.line}\n")
         return EXIT_FINE
-    machine = describe_machine()
-    baseline = _choose_file(options.compare, machine)
     try:
+        machine = describe_machine(prepare_device(options.device))
+        baseline = _choose_file(options.compare, machine)
         before = read_report(baseline) if baseline else None  # now, not after the work
-    except ReportError as error:
+    except (DeviceError, ReportError) as error:
         logger.error("%s", error)
         return EXIT_USAGE
     report = run_benches(options, benches, machine)
@@ -90,11 +92,7 @@ def run_benches(
     Report
         With the failures of those that did not end well.
     """
-    chosen = {
-        name: bench
-        for name, bench in benches.items()
-        if name in (options.only or benches) and not (bench.needs_peer and options.no_peer)
-    }
+    chosen = _choose_benches(options, benches)
     repeats = options.repeat or (QUICK_REPEATS if options.quick else 3)
     outcomes = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -106,6 +104,7 @@ def run_benches(
             kinds=tuple(options.kinds),
             is_quick=options.quick,
             torch_index_url=options.torch_index_url,
+            device=options.device,
         )
         for name, bench in chosen.items():
             logger.info("%s: %s", name, bench.title)
@@ -118,11 +117,27 @@ def run_benches(
         created=now_utc(),
         commit=name_commit(),
         machine=machine,
-        settings={"repeats": repeats, "quick": options.quick, "only": sorted(chosen)},
+        settings={
+            "repeats": repeats,
+            "quick": options.quick,
+            "only": sorted(chosen),
+            "device": options.device,
+        },
         rows=tuple(row for outcome in outcomes.values() for row in outcome.rows),
         failures=tuple(o.failure for o in outcomes.values() if o.failure),
         seconds={name: round(outcome.seconds, 1) for name, outcome in outcomes.items()},
     )
+
+
+def _choose_benches(options: argparse.Namespace, benches: Mapping[str, Bench]) -> dict[str, Bench]:
+    """Choose the benchmarks to run: those named, else all that end in time on the device."""
+    is_slow = options.device == "cpu"
+    usual = [name for name, bench in benches.items() if not (bench.is_long and is_slow)]
+    return {
+        name: bench
+        for name, bench in benches.items()
+        if name in (options.only or usual) and not (bench.needs_peer and options.no_peer)
+    }
 
 
 def build_parser(benches: Mapping[str, Bench]) -> argparse.ArgumentParser:
@@ -137,6 +152,7 @@ def build_parser(benches: Mapping[str, Bench]) -> argparse.ArgumentParser:
     add("--cache", type=Path, default=BUILD, metavar="DIR", help="holds the peer's environment")
     add("--only", nargs="+", choices=tuple(benches), metavar="NAME", help="leave out the others")
     add("--list", action="store_true", help="name the benchmarks and end")
+    add("--device", choices=DEVICES, default="cpu", help=HELP)
     add("--no-peer", action="store_true", help="leave out stock Cellpose; installs nothing")
     add("--repeat", type=read_count, metavar="N", help="of each measurement (default: 3)")
     add("--quick", action="store_true", help="small work, once: shows that all runs, not how fast")
@@ -156,7 +172,7 @@ def build_parser(benches: Mapping[str, Bench]) -> argparse.ArgumentParser:
         help=f"of the folder and the large image: {', '.join(KINDS)} (default: phase)",
     )
     add("--torch-index-url", default="", metavar="URL", help="index of PyTorch's CPU wheels")
-    stored = "(without FILE: bench/baselines/PROCESSOR-CORES-PRECISION.json)"
+    stored = "(without FILE: bench/baselines/PROCESSOR-CORES-PRECISION[-GPU].json)"
     _add_file(parser, "--compare", f"mark what got worse than this run {stored}")
     _add_file(parser, "--save-baseline", f"store this run, if nothing failed {stored}")
     return parser

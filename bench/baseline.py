@@ -14,7 +14,7 @@ from typing import Any, Literal
 from bench.rows import Report, Row, Unit
 
 BASELINES = Path(__file__).resolve().parent / "baselines"
-SAME_MACHINE = ("processor", "cores", "precision")  # clouds sell several processors by one name
+SAME_MACHINE = ("processor", "cores", "precision", "gpu")  # one cloud, several processors
 # Between two occasions the machine changes more than between the runs of one: page cache, clock
 # frequency and neighbours do not show in the range of three values.
 MIN_CHANGE = 0.1
@@ -98,12 +98,12 @@ def judge(now: Row, before: Row) -> Verdict:
 
 
 def is_same_machine(now: Report, before: Report) -> bool:
-    """Tell whether two runs were made on machines with equal processors, cores and precision."""
-    return all(now.machine.get(key) == before.machine.get(key) for key in SAME_MACHINE)
+    """Tell whether two runs have equal processors, cores, precision and GPU, if any."""
+    return all(now.machine.get(key, "") == before.machine.get(key, "") for key in SAME_MACHINE)
 
 
 def name_baseline(machine: Mapping[str, Any]) -> Path:
-    """Name the file of a machine's baseline: ``baselines/PROCESSOR-CORES-PRECISION.json``.
+    """Name the file of a machine's baseline: ``baselines/PROCESSOR-CORES-PRECISION[-GPU].json``.
 
     Parameters
     ----------
@@ -115,5 +115,6 @@ def name_baseline(machine: Mapping[str, Any]) -> Path:
     Path
         Whether or not it exists.
     """
-    words = f"{machine['processor']} {machine['cores']} cores {machine['precision']}".lower()
+    words = f"{machine['processor']} {machine['cores']} cores {machine['precision']}"
+    words = f"{words} {machine.get('gpu', '')}".lower()
     return BASELINES / f"{re.sub('[^a-z0-9]+', '-', words).strip('-')}.json"

@@ -21,6 +21,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from bench.device import DEVICES, HELP, prepare_device
 from bench.execution import (
     FIGURES,
     PREDICT,
@@ -31,11 +32,12 @@ from bench.execution import (
     predict_command,
 )
 from bench.machine import describe_machine
-from bench.peer import write_checkpoint
+from bench.peer import expect_gpu, write_checkpoint
 from eval.matching import match_instances
 from eval.run_file import name_commit, now_utc
 from imaging.normalise import HIGH_PERCENTILE, LOW_PERCENTILE
 from models.cellpose_expert import NET_DIAMETER_PX
+from models.registry import DeviceError
 from predict import EXIT_USAGE
 from synthetic import make_image
 
@@ -58,16 +60,19 @@ class Setting:
         Further options of ``predict.py``.
     stock_python : str
         Interpreter of the environment that has stock Cellpose.
+    device : str
+        That both compute on.
     """
 
     image: Path
     folder: Path
     options: tuple[str, ...]
     stock_python: str
+    device: str = "cpu"
 
     def own_command(self) -> list[str]:
         """Label the image with ``predict.py``."""
-        return predict_command(self.image, self.folder / "own", *self.options)
+        return predict_command(self.image, self.folder / "own", *self.options, device=self.device)
 
     def stock_command(self, weights: Path, diameter_px: float) -> list[str]:
         """Label the image with stock Cellpose, and write what ``predict.py`` writes."""
@@ -76,6 +81,7 @@ class Setting:
             "--pretrained_model", str(weights), "--all_channels", "--diameter", str(diameter_px),
             "--norm_percentile", str(LOW_PERCENTILE), str(HIGH_PERCENTILE),
             "--save_tif", "--no_npy", "--savedir", str(self.folder / "stock"), "--verbose",
+            *([] if self.device == "cpu" else ["--use_gpu"]),
         ]  # fmt: skip
 
 
@@ -118,7 +124,7 @@ def compare_systems(
     BenchmarkError
         If a command fails.
     """
-    _, said = execute("own", [*setting.own_command(), "-v"], n_threads)
+    _, said = execute("own", [*setting.own_command(), "-v"], n_threads, setting.device)
     expert, scale = read_choice(said)
     weights = write_checkpoint(expert, setting.folder)
     (setting.folder / "stock").mkdir()
@@ -129,7 +135,7 @@ def compare_systems(
     runs = []
     for repeat in range(n_warm_up + repeats):
         for name, command in commands.items():
-            run, said = execute(name, command, n_threads)
+            run, said = execute(name, command, n_threads, setting.device)
             if run.exit_code:
                 raise BenchmarkError(f"{' '.join(command)} failed:\n{said}")
             runs += [run] if repeat >= n_warm_up else []
@@ -230,6 +236,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--image", type=Path, metavar="FILE", help="RGB image (default: synthetic phase contrast)")
     add("--json", type=Path, metavar="FILE", help="write all runs here")
     add("--repeats", type=int, default=3, metavar="N", help="of each command (default: 3)")
+    add("--device", choices=DEVICES, default="cpu", help=HELP)
     add("--threads", type=int, metavar="N", help="OMP_NUM_THREADS of both systems")
     add("--stock-python", default=sys.executable, metavar="FILE", help="environment of cellpose")
     add("options", nargs="*", help="of predict.py, after --; e.g. -- --modality phase")
@@ -242,19 +249,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image = args.image or write_default_image(folder / "phase.png")
-        setting = Setting(image.resolve(), folder, tuple(args.options), args.stock_python)
+        options = tuple(args.options)
+        setting = Setting(image.resolve(), folder, options, args.stock_python, args.device)
         try:
+            if prepare_device(args.device) != "cpu":
+                expect_gpu(Path(args.stock_python))
             record = {
                 "format": 1,
                 "created": now_utc(),
                 "commit": name_commit(),
-                "machine": describe_machine(),
+                "machine": describe_machine(args.device),
                 "comparison": compare_systems(setting, args.repeats, args.threads),
                 "starts": [
                     asdict(median_of(runs)) for runs in run_starts(folder, args.repeats).values()
                 ],
             }
-        except BenchmarkError as error:
+        except (BenchmarkError, DeviceError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
     if args.json:

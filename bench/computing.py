@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.decoding import CONTESTS, IOU_MIN, make_maps, measure_contest
+from bench.device import synchronise
 from bench.f1 import Sizes, measure_against_dense, measure_slide
 from bench.rows import Row, pair_ratios
 from bench.suite import Plan
@@ -17,6 +18,7 @@ from models.openvino_runtime import PIXELS_AT_ONCE
 from models.registry import SPECS, load_segmenter
 from models.segmenter import Segmenter
 from synthetic import KINDS, make_image
+from tiling.settings import DEFAULT_BATCH_SIZE
 
 MPX = 1e6
 QUICK_PX = 256
@@ -42,9 +44,9 @@ class Pace:
     cpu_s: float
 
 
-def load_network(expert: str) -> Segmenter:
-    """Load an expert with the runtime that ``predict.py`` takes on a CPU."""
-    return load_segmenter(expert, "cpu", runtime="openvino")
+def load_network(expert: str, device: str = "cpu") -> Segmenter:
+    """Load an expert with the runtime that ``predict.py`` takes on a device."""
+    return load_segmenter(expert, device, runtime="openvino" if device == "cpu" else "torch")
 
 
 def list_trained() -> list[str]:
@@ -59,7 +61,9 @@ def name_kind(expert: str) -> str:
     return SMALL_CELLS.get(expert, modality if modality in KINDS else ANY_KIND)
 
 
-def make_windows(expert: str, side_px: int, n_windows: int) -> NDArray[np.float32]:
+def make_windows(
+    expert: str, side_px: int, n_windows: int, device: str = "cpu"
+) -> NDArray[np.float32]:
     """Make windows such as an expert sees.
 
     Parameters
@@ -70,6 +74,8 @@ def make_windows(expert: str, side_px: int, n_windows: int) -> NDArray[np.float3
         A multiple of 32.
     n_windows : int
         At least one.
+    device : str
+        On which the expert is loaded.
 
     Returns
     -------
@@ -79,29 +85,37 @@ def make_windows(expert: str, side_px: int, n_windows: int) -> NDArray[np.float3
     windows = []
     for seed in range(n_windows):
         image = make_image(name_kind(expert), (side_px, side_px), seed=seed).image
-        windows.append(fit_normaliser(image, load_network(expert).normalisation).apply(image))
+        normaliser = fit_normaliser(image, load_network(expert, device).normalisation)
+        windows.append(normaliser.apply(image))
     return np.stack(windows)
 
 
 def time_forward(network: Segmenter, windows: NDArray[np.float32]) -> Pace:
-    """Run a network over windows once."""
-    mpx = windows[..., 0].size / MPX
+    """Run a network over windows once, from an idle device until it is idle again."""
+    mpx, device = windows[..., 0].size / MPX, network.runtime.device
+    synchronise(device)
     began, began_cpu = time.perf_counter(), time.process_time()
     network.forward(windows)
+    synchronise(device)
     return Pace(
         (time.perf_counter() - began) / mpx,
         (time.process_time() - began_cpu) / mpx,
     )
 
 
+def count_windows(side_px: int, device: str) -> int:
+    """Count the windows that a network sees at once: as many as memory bears, or a batch."""
+    return max(1, PIXELS_AT_ONCE // side_px**2) if device == "cpu" else DEFAULT_BATCH_SIZE
+
+
 def measure_networks(plan: Plan) -> Iterator[Row]:
     """Measure the forward passes of every expert, in turn, on as many pixels as it sees at once."""
-    networks = {expert: load_network(expert) for expert in list_trained()}
+    networks = {expert: load_network(expert, plan.device) for expert in list_trained()}
     batches = {}
     for expert, network in networks.items():
         side = QUICK_PX if plan.is_quick else network.tile_px
-        n_windows = 1 if plan.is_quick else max(1, PIXELS_AT_ONCE // side**2)
-        batches[expert] = make_windows(expert, side, n_windows)
+        n_windows = 1 if plan.is_quick else count_windows(side, plan.device)
+        batches[expert] = make_windows(expert, side, n_windows, plan.device)
     paces: dict[str, list[Pace]] = {expert: [] for expert in networks}
     for repeat in range(plan.n_repeats + 1):
         for expert, network in networks.items():

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from bench.device import find_gpu
 from eval.usage import UsageSampler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +44,9 @@ class Execution:
     exit_code : int
     stages : dict of str to float, optional
         Seconds by stage, if the command tells (``predict.py --profile``).
+    peak_gpu_mib : float, optional
+        Largest memory in use on the GPU above its level at the start, sampled ten times a second;
+        None on the CPU, and where NVML cannot be asked.
     """
 
     command: str
@@ -50,10 +55,11 @@ class Execution:
     peak_mib: float
     exit_code: int
     stages: Mapping[str, float] | None = None
+    peak_gpu_mib: float | None = None
 
 
 def execute(
-    name: str, command: Sequence[str], n_threads: int | None = None
+    name: str, command: Sequence[str], n_threads: int | None = None, device: str = "cpu"
 ) -> tuple[Execution, str]:
     """Run a command and measure it.
 
@@ -65,6 +71,8 @@ def execute(
         Program and arguments.
     n_threads : int or None
         Limit of OpenMP's threads; None leaves it alone.
+    device : str
+        On which the command's networks compute: the memory of a GPU is watched.
 
     Returns
     -------
@@ -78,7 +86,7 @@ def execute(
         If it cannot be started.
     """
     threads = {} if n_threads is None else {"OMP_NUM_THREADS": str(n_threads)}
-    sampler = UsageSampler(gpu=None)
+    sampler = UsageSampler(find_gpu(device))
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "taken.json"
         launcher = subprocess.Popen(
@@ -98,20 +106,22 @@ def execute(
             raise BenchmarkError(f"{command[0]} cannot be started:\n{said}")
         taken = json.loads(result.read_text(encoding="utf-8"))
     taken["peak_mib"] = max(taken["peak_mib"], round(usage.peak_host_mib or 0.0, 1))
+    gpu = usage.peak_gpu_mib
+    taken["peak_gpu_mib"] = None if gpu is None else round(gpu, 1)
     profile = PROFILE_LINE.search(said)
     stages = json.loads(profile[1])["stages"] if profile else None
     return Execution(name, stages=stages, **taken), said
 
 
-def predict_command(inputs: Path, outputs: Path, *options: str) -> list[str]:
-    """Label a file or a folder with this project's ``predict.py``, on the CPU, with a profile."""
+def predict_command(inputs: Path, outputs: Path, *options: str, device: str = "cpu") -> list[str]:
+    """Label a file or a folder with this project's ``predict.py``, with a profile."""
     paths = ["-i", str(inputs), "-o", str(outputs)]
-    return [sys.executable, str(PREDICT), *paths, "--device", "cpu", "--profile", *options]
+    return [sys.executable, str(PREDICT), *paths, "--device", device, "--profile", *options]
 
 
-def execute_well(name: str, command: Sequence[str]) -> tuple[Execution, str]:
+def execute_well(name: str, command: Sequence[str], device: str = "cpu") -> tuple[Execution, str]:
     """Run a command as :func:`execute` does; BenchmarkError if its exit code is not 0."""
-    run, said = execute(name, command)
+    run, said = execute(name, command, device=device)
     if run.exit_code:
         raise BenchmarkError(f"{' '.join(command)} failed:\n{said}")
     return run, said
@@ -119,9 +129,12 @@ def execute_well(name: str, command: Sequence[str]) -> tuple[Execution, str]:
 
 def median_of(runs: Sequence[Execution]) -> Execution:
     """Take the median of each figure of some runs of one command."""
-    middle = {
+    middle: dict[str, Any] = {
         key: round(statistics.median(getattr(run, key) for run in runs), 4) for key in FIGURES
     }
+    gpu = [run.peak_gpu_mib for run in runs if run.peak_gpu_mib is not None]
+    if gpu:
+        middle["peak_gpu_mib"] = round(statistics.median(gpu), 1)
     stages = [run.stages for run in runs if run.stages is not None]
     if stages:
         middle["stages"] = {

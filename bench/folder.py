@@ -97,7 +97,7 @@ def measure_folder(plan: Plan) -> Iterator[Row]:
     n_images = QUICK_IMAGES if plan.is_quick else plan.n_images
     for kind in plan.kinds:
         diameter_px = write_images(plan.folder / kind, kind, n_images)
-        warm_up(plan.folder, kind)
+        warm_up(plan.folder, kind, plan.device)
         estimated, known = [], []
         for _ in range(plan.n_repeats):
             estimated.append(_call(plan, kind))
@@ -137,10 +137,12 @@ def write_images(folder: Path, kind: str, n_images: int) -> float:
 
 def _call(plan: Plan, kind: str, *options: str) -> Call:
     """Label the folder, and time the bare networks for it."""
-    command = predict_command(plan.folder / kind, plan.folder / "out", "-v", *options)
-    run, said = execute_well(kind, command)
+    paths = (plan.folder / kind, plan.folder / "out")
+    command = predict_command(*paths, "-v", *options, device=plan.device)
+    run, said = execute_well(kind, command, plan.device)
     passes = read_passes(said, SIDE_PX)
-    return Call(run, passes.bare_seconds({name: _time_network(name) for name in passes.mpx}))
+    seconds = {name: _time_network(name, plan.device) for name in passes.mpx}
+    return Call(run, passes.bare_seconds(seconds))
 
 
 def _list_rows(what: str, n_images: int, calls: Sequence[Call]) -> Iterator[Row]:
@@ -148,7 +150,7 @@ def _list_rows(what: str, n_images: int, calls: Sequence[Call]) -> Iterator[Row]
     series = Series([call.run for call in calls], note="warmed up on one image")
     yield series.row(f"{what}: elapsed an image", "real_s", per=n_images)
     yield series.row(f"{what}: CPU an image", "cpu_s", per=n_images)
-    yield series.row(f"{what}: peak memory", "peak_mib", "MiB")
+    yield from series.memory_rows(what)
     ratios = tuple(call.bare_s / call.run.real_s for call in calls)
     note = "1 would be the speed of the network alone"
     yield Row(f"{what}: bare network / whole call", "ratio", ratios, True, 1, note)
@@ -157,9 +159,9 @@ def _list_rows(what: str, n_images: int, calls: Sequence[Call]) -> Iterator[Row]
         yield Row(f"{what}: share in stage {stage}", "ratio", shares, stage == "network", 1, note)
 
 
-def _time_network(expert: str) -> float:
+def _time_network(expert: str, device: str) -> float:
     """Time an expert's network on one window of the images' size; seconds a megapixel."""
-    network = load_network(expert)
-    windows = make_windows(expert, SIDE_PX, n_windows=1)
+    network = load_network(expert, device)
+    windows = make_windows(expert, SIDE_PX, 1, device)
     time_forward(network, windows)  # warms up
     return statistics.median(time_forward(network, windows).real_s for _ in range(N_PASSES))

@@ -5,29 +5,36 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from bench.device import name_gpu, name_precision
 from eval.runtime_file import read_machine
-from models.openvino_runtime import cpu_settings
 
 PACKAGES = ("cellpose", "numpy", "opencv-python-headless", "openvino", "scipy", "torch")
 ABSENT = "not installed"
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine(device: str = "cpu") -> dict[str, Any]:
     """Describe the machine and the packages that the program computes with.
+
+    Parameters
+    ----------
+    device : str
+        That the networks compute on, from :func:`bench.device.prepare_device`.
 
     Returns
     -------
     dict
         JSON-ready: ``processor``, ``cores`` that this process may use, ``precision`` of the
-        networks on it (``"bf16"`` or ``"f32"``), ``memory_gib``,
+        networks on the device (``"bf16"`` or ``"f32"``), ``gpu``, the name of that device (empty
+        for the CPU), ``memory_gib``,
         ``load`` (programs that wanted a core during the last minute, on average), ``python``,
         and ``versions`` by package.
     """
-    machine = read_machine(gpu_name="")
+    machine = read_machine(name_gpu(device))
     return {
         "processor": machine.processor,
         "cores": machine.cores,
-        "precision": cpu_settings()["INFERENCE_PRECISION_HINT"],
+        "precision": name_precision(device),
+        "gpu": machine.gpu,
         "memory_gib": machine.memory_gib,
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),

@@ -24,11 +24,17 @@ PEER = "cellpose"
 PEER_VERSION = "3.1.1.3"  # the last release with CPnet
 REQUIREMENTS = ROOT / "requirements.txt"
 STAMP = "installed.txt"  # in the environment: what it was made from
+HAS_GPU = "import sys, torch; sys.exit(not torch.cuda.is_available())"
 REPORTED = (PEER, "torch", "numpy")
 N_LAST_LINES = 5
 
 
-def prepare_peer(folder: Path, torch_index_url: str = "") -> Path:
+def name_folder(device: str) -> str:
+    """Name the folder of an environment: PyTorch is another one where a GPU computes."""
+    return "peer" if device == "cpu" else f"peer-{device}"
+
+
+def prepare_peer(folder: Path, torch_index_url: str = "", device: str = "cpu") -> Path:
     """Make the environment of stock Cellpose, or take the one that is there.
 
     Parameters
@@ -37,6 +43,8 @@ def prepare_peer(folder: Path, torch_index_url: str = "") -> Path:
         Of the environment; replaced if it was made from other versions or left unfinished.
     torch_index_url : str
         Index of PyTorch's CPU wheels; empty for pip's default, the CUDA build.
+    device : str
+        That stock Cellpose is to compute on.
 
     Returns
     -------
@@ -46,8 +54,32 @@ def prepare_peer(folder: Path, torch_index_url: str = "") -> Path:
     Raises
     ------
     BenchmarkError
-        If pip cannot install the packages.
+        If pip cannot install the packages, or these see no GPU that is to be used.
     """
+    python = _install_peer(folder, torch_index_url)
+    if device != "cpu":
+        expect_gpu(python)
+    return python
+
+
+def expect_gpu(python: Path) -> None:
+    """Check that an environment can use a GPU: stock Cellpose would take the CPU, and not say so.
+
+    Raises
+    ------
+    BenchmarkError
+        If its PyTorch sees none.
+    """
+    done = subprocess.run([str(python), "-c", HAS_GPU], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(
+            f"{python}: its PyTorch sees no GPU; remove that environment, and leave out "
+            f"--torch-index-url or give an index of CUDA wheels {_last_lines(done.stderr)}".rstrip()
+        )
+
+
+def _install_peer(folder: Path, torch_index_url: str) -> Path:
+    """Make the environment, unless one of the same versions is there; give its interpreter."""
     python = folder / "bin" / "python"
     pins = pin_packages(REQUIREMENTS.read_text(encoding="utf-8"))
     made_from = hashlib.sha256("\n".join([sys.version, *pins]).encode()).hexdigest()

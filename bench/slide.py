@@ -19,7 +19,6 @@ import re
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,10 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from bench.baseline import compare_reports
+from bench.computing import MPX, time_forward
+from bench.device import DEVICES, HELP, prepare_device
 from bench.execution import BUILD, BenchmarkError, Execution, execute_well, predict_command
 from bench.machine import describe_machine
-from bench.peer import prepare_peer
-from bench.programs import warm_up
+from bench.peer import name_folder, prepare_peer
+from bench.programs import Series, warm_up
 from bench.rows import Report, ReportError, Row, pair_ratios, read_report, write_report
 from bench.slide_files import KINDS, TISSUE, Kind, Slide, make_plain, make_pyramid
 from bench.slide_peer import compare_on_slide
@@ -40,11 +41,11 @@ from eval.run_file import name_commit, now_utc
 from imaging.image import ImageError
 from imaging.normalise import Normaliser, fit_normaliser
 from imaging.reading import open_image
-from models.registry import load_segmenter
+from models.registry import DeviceError, load_segmenter
+from models.segmenter import Segmenter
 from router.names import EXPERT_OF
 from tiling.cover import build_lattice
 from tiling.ground import find_ground
-from tiling.maps import TileNetwork
 from tiling.sampling import Float32, ScaledImage, build_geometry
 from tiling.settings import DEFAULT_BATCH_SIZE, GROUND_OF, SIDE_MULTIPLE
 from tiling.survey import survey_image
@@ -110,17 +111,15 @@ def read_log(said: str) -> Said:
 class Sample:
     """A few windows of a slide as the network sees them."""
 
-    network: TileNetwork
+    network: Segmenter
     batch: Float32
 
     def time_window(self) -> float:
         """Run the network over the windows once; seconds for one."""
-        began = time.perf_counter()
-        self.network.forward(self.batch)
-        return (time.perf_counter() - began) / len(self.batch)
+        return time_forward(self.network, self.batch).real_s * self.batch[0, ..., 0].size / MPX
 
 
-def sample_windows(slide: Slide, said: Said) -> Sample:
+def sample_windows(slide: Slide, said: Said, device: str = "cpu") -> Sample:
     """Read windows that show more than empty ground, spread over a slide.
 
     Parameters
@@ -128,6 +127,8 @@ def sample_windows(slide: Slide, said: Said) -> Sample:
     slide : Slide
     said : Said
         Of ``predict.py``: the expert, and the scale at which it saw the slide.
+    device : str
+        That the network computes on.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def sample_windows(slide: Slide, said: Said) -> Sample:
     BenchmarkError
         If every window is empty.
     """
-    network = load_segmenter(said.expert, "cpu")
+    network = load_segmenter(said.expert, device)
     with open_image(slide.path) as image:
         survey = survey_image(image)
         normaliser: Normaliser = fit_normaliser(survey.fields, network.normalisation)
@@ -164,13 +165,19 @@ def sample_windows(slide: Slide, said: Said) -> Sample:
     return Sample(network, np.pad(batch, padding, mode="reflect"))
 
 
-def measure_slides(plan: Plan) -> Iterator[Row]:
-    """Measure ``predict.py`` on a slide of moderate size of each kind, beside the bare network."""
-    shape = QUICK_SHAPE if plan.is_quick else SHAPE
+def measure_slides(plan: Plan, shape: tuple[int, int] = SHAPE) -> Iterator[Row]:
+    """Measure ``predict.py`` on a slide of each kind, (Y, X) pixels large, and the bare network."""
     for cells in plan.kinds:
-        slide = make_pyramid(plan.folder / cells, Kind(cells), shape)
-        warm_up(plan.folder, cells)
-        yield from measure_slide(slide, plan.n_repeats)
+        slide = make_pyramid(
+            plan.folder / cells, Kind(cells), QUICK_SHAPE if plan.is_quick else shape
+        )
+        warm_up(plan.folder, cells, plan.device)
+        yield from measure_slide(slide, plan.n_repeats, device=plan.device)
+
+
+def measure_full_slides(plan: Plan) -> Iterator[Row]:
+    """Measure what :func:`measure_slides` does on slides as large as the challenge's largest."""
+    yield from measure_slides(plan, FULL_SHAPE)
 
 
 def measure_peer(plan: Plan) -> Iterator[Row]:
@@ -179,14 +186,16 @@ def measure_peer(plan: Plan) -> Iterator[Row]:
     if not kinds:
         wanted = " or ".join(CPNET_MODALITIES)
         raise BenchmarkError(f"wanted a kind of {wanted}, got {', '.join(plan.kinds)}")
-    python = prepare_peer(plan.cache / "peer", plan.torch_index_url)
+    python = prepare_peer(plan.cache / name_folder(plan.device), plan.torch_index_url, plan.device)
     shape = QUICK_SHAPE if plan.is_quick else SHAPE
     for kind in kinds:
         slide = make_plain(plan.folder / kind.cells, kind, shape)
-        yield from compare_on_slide(slide, python, plan.n_repeats)
+        yield from compare_on_slide(slide, python, plan.n_repeats, device=plan.device)
 
 
-def measure_slide(slide: Slide, n_repeats: int, options: Sequence[str] = ()) -> list[Row]:
+def measure_slide(
+    slide: Slide, n_repeats: int, options: Sequence[str] = (), device: str = "cpu"
+) -> list[Row]:
     """Label a slide and time the bare network in turn.
 
     Parameters
@@ -197,6 +206,8 @@ def measure_slide(slide: Slide, n_repeats: int, options: Sequence[str] = ()) -> 
         Calls of ``predict.py``; at least 1.
     options : sequence of str
         More options of it.
+    device : str
+        That networks compute on.
 
     Returns
     -------
@@ -208,21 +219,22 @@ def measure_slide(slide: Slide, n_repeats: int, options: Sequence[str] = ()) -> 
         If it is not labelled, or by another expert than it should be.
     """
     known = ("-v", "--modality", slide.kind.modality, "--experts", slide.kind.expert or "best")
-    command = predict_command(slide.path, slide.path.parent / "out", *known, *options)
+    out = slide.path.parent / "out"
+    command = predict_command(slide.path, out, *known, *options, device=device)
     runs: list[Execution] = []
     bare: list[float] = []
     said: Said | None = None
     sample: Sample | None = None
     for _ in range(n_repeats):
         before = [] if sample is None else [sample.time_window()]
-        run, log = execute_well("slide", command)
+        run, log = execute_well("slide", command, device)
         said = read_log(log)
         if slide.kind.expert not in (None, said.expert):
             raise BenchmarkError(
                 f"{slide.path.name}: wanted {slide.kind.expert}, it took {said.expert}"
             )
         if sample is None:
-            sample = sample_windows(slide, said)
+            sample = sample_windows(slide, said, device)
             sample.time_window()  # warms up
         runs.append(run)
         bare.append(statistics.mean([*before, sample.time_window()]) * said.n_computed)
@@ -258,7 +270,7 @@ def describe_runs(
         Row(f"{name}: CPU", "s / Mpx", tuple(run.cpu_s / mpx for run in runs)),
         Row(f"{name}: bare network", "s / Mpx", tuple(seconds / mpx for seconds in bare)),
         Row(f"{name}: bare network / whole call", "ratio", ratios, more_is_better=True),
-        Row(f"{name}{PEAK}", "MiB", tuple(run.peak_mib for run in runs)),
+        *Series(list(runs), n_warm_up=0).memory_rows(name),
         Row(f"{name}: windows left out", "ratio", empty, more_is_better=True),
     ]
 
@@ -304,6 +316,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--size", type=int, nargs=2, default=FULL_SHAPE, metavar=("Y", "X"), help="in pixels")
     add("--kind", choices=sorted(KINDS), default="cellpose", help=KIND_HELP)
     add("--tissue", type=float, default=TISSUE, metavar="SHARE", help="of the slide (default: 0.6)")
+    add("--device", choices=DEVICES, default="cpu", help=HELP)
     add("--repeats", type=int, default=1, metavar="N", help="calls (default: 1)")
     add("--folder", type=Path, metavar="FOLDER", help="for the slide (default: a temporary one)")
     add("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -321,18 +334,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(arguments)
     _check(parser, args)
-    machine = describe_machine()  # its load is that before the run
     try:
+        machine = describe_machine(prepare_device(args.device))  # its load is that before the run
         before, other = (_read(path) for path in (args.compare, args.memory_of))
         rows = _measure(args)
         rows += [relate_memory(rows, other)] if other else []
-    except (BenchmarkError, ImageError, ReportError) as error:
+    except (BenchmarkError, DeviceError, ImageError, ReportError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILED
-    settings = {name: getattr(args, name) for name in ("kind", "tissue", "peer", "options")}
+    named = ("kind", "tissue", "peer", "options", "device")
+    settings = {name: getattr(args, name) for name in named}
     bench = "slide_peer" if args.peer else "slide"  # as the suite names it
-    named = tuple(replace(row, bench=bench) for row in rows)
-    report = Report(now_utc(), name_commit(), machine, settings, named)
+    of_bench = tuple(replace(row, bench=bench) for row in rows)
+    report = Report(now_utc(), name_commit(), machine, settings, of_bench)
     if args.json:
         write_report(args.json, report)
     changes = compare_reports(report, before)
@@ -355,12 +369,13 @@ def _measure(args: argparse.Namespace) -> list[Row]:
     kind, shape = KINDS[args.kind], (args.size[0], args.size[1])
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         if args.peer:
-            python = prepare_peer(args.cache.resolve() / "peer", args.torch_index_url)
+            folder = args.cache.resolve() / name_folder(args.device)
+            python = prepare_peer(folder, args.torch_index_url, args.device)
             slide = make_plain(Path(name), kind, shape, args.tissue)
-            return list(compare_on_slide(slide, python, args.repeats, args.options))
-        return measure_slide(
-            make_pyramid(Path(name), kind, shape, args.tissue), args.repeats, args.options
-        )
+            work = (args.repeats, args.options, args.device)
+            return list(compare_on_slide(slide, python, *work))
+        slide = make_pyramid(Path(name), kind, shape, args.tissue)
+        return measure_slide(slide, args.repeats, args.options, args.device)
 
 
 def _read(path: Path | None) -> Report | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.cold_start import Setting, compare_systems
 from bench.execution import Execution, execute_well
 from bench.peer import read_versions
-from bench.programs import Series
+from bench.programs import Series, add_gpu_figure
 from bench.rows import Row, Unit, pair_ratios
 from bench.slide_files import Slide
 
@@ -19,7 +19,11 @@ FIGURES: tuple[tuple[str, str, Unit], ...] = (
 
 
 def compare_on_slide(
-    slide: Slide, stock_python: Path, n_repeats: int, options: Sequence[str] = ()
+    slide: Slide,
+    stock_python: Path,
+    n_repeats: int,
+    options: Sequence[str] = (),
+    device: str = "cpu",
 ) -> Iterator[Row]:
     """Label a slide with both systems in turn.
 
@@ -34,6 +38,8 @@ def compare_on_slide(
         only the start is warmed up, as a whole run takes many times longer.
     options : sequence of str
         More options of ``predict.py``.
+    device : str
+        That both compute on.
 
     Yields
     ------
@@ -47,7 +53,7 @@ def compare_on_slide(
     """
     execute_well("warm-up", [str(stock_python), "-c", "import cellpose.models"])
     known = ("--modality", slide.kind.modality, *options)
-    setting = Setting(slide.path, slide.path.parent, known, str(stock_python))
+    setting = Setting(slide.path, slide.path.parent, known, str(stock_python), device)
     record = compare_systems(setting, n_repeats, n_threads=None, n_warm_up=0)
     runs = [Execution(**run) for run in record["runs"]]
     own, stock = ([run for run in runs if run.command == name] for name in ("own", "stock"))
@@ -56,7 +62,7 @@ def compare_on_slide(
     chosen = f"{cells['stock']} cells, diameter {record['diameter_px']:g} px, {versions}"
     yield from _name_figures("predict.py", Series(own, 1, f"{cells['own']} cells"), slide, what)
     yield from _name_figures("stock Cellpose", Series(stock, 0, chosen), slide, what)
-    for word, figure, _ in FIGURES:
+    for word, figure, _ in add_gpu_figure(FIGURES, runs):
         ours, theirs = ([getattr(run, figure) for run in of] for of in (own, stock))
         note = f"wanted: at most {WANTED:g}" if word == "elapsed" else ""
         ratios = pair_ratios(ours, theirs)
@@ -67,6 +73,6 @@ def compare_on_slide(
 
 def _name_figures(system: str, series: Series, slide: Slide, what: str) -> Iterator[Row]:
     """Make the rows of one system."""
-    for word, figure, unit in FIGURES:
+    for word, figure, unit in add_gpu_figure(FIGURES, series.runs):
         per = slide.mpx if unit == "s / Mpx" else 1.0
         yield series.row(f"{system}, {what}: {word}", figure, unit, per)

@@ -35,6 +35,8 @@ class Plan:
         Small work: shows that everything runs, not how fast.
     torch_index_url : str
         Where the peer's PyTorch comes from; empty for pip's default.
+    device : str
+        That the networks compute on, from :func:`bench.device.prepare_device`.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Plan:
     kinds: tuple[str, ...] = ("phase",)
     is_quick: bool = False
     torch_index_url: str = ""
+    device: str = "cpu"
 
 
 Measure = Callable[[Plan], Iterator[Row]]
@@ -61,11 +64,19 @@ class Bench:
         Does it, and gives its rows as it goes.
     needs_peer : bool
         Whether it installs stock Cellpose.
+    is_long : bool
+        Whether it takes many minutes on a CPU, and runs there only where it is named.
     """
 
     title: str
     measure: Measure
     needs_peer: bool = False
+    is_long: bool = False
+
+    @property
+    def line(self) -> str:
+        """The title, and when it is left out."""
+        return f"{self.title}; on a CPU only if named by --only" if self.is_long else self.title
 
 
 @dataclass(frozen=True)
@@ -162,9 +173,19 @@ BENCHES: Mapping[str, Bench] = {
         "one image of 2048 x 2048 in a fresh process",
         lazily("bench.programs:measure_whole"),
     ),
+    "large": Bench(
+        "one image of 3000 x 3000 in a fresh process",
+        lazily("bench.programs:measure_large"),
+        is_long=True,
+    ),
     "slide": Bench(
         "a slide of 2048 x 3072 in a fresh process, against the bare network",
         lazily("bench.slide:measure_slides"),
+    ),
+    "full_slide": Bench(
+        "a slide of 8415 x 10496 in a fresh process, against the bare network",
+        lazily("bench.slide:measure_full_slides"),
+        is_long=True,
     ),
     "slide_peer": Bench(
         "predict.py and stock Cellpose in turn on that slide, same weights and diameter",

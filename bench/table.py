@@ -87,8 +87,8 @@ def _cells(change: Change, has_baseline: bool) -> list[str]:
 
 def _name_machine(machine: Mapping[str, Any]) -> str:
     """Name what makes two machines compute alike; what an older file lacks is None."""
-    processor, cores, precision = (machine.get(key) for key in SAME_MACHINE)
-    return f"{processor}, {cores} cores, {precision}"
+    processor, cores, precision, gpu = (machine.get(key) for key in SAME_MACHINE)
+    return f"{processor}, {cores} cores, {f'{gpu}, ' if gpu else ''}{precision}"
 
 
 def _describe_baseline(report: Report, before: Report) -> list[str]:

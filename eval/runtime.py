@@ -7,7 +7,6 @@ process tree; GPU memory is that of the whole GPU above its level at the start; 
 
 import argparse
 import logging
-import os
 import re
 import shlex
 import shutil
@@ -23,7 +22,7 @@ from eval.launch import System, container_system, local_system, peer_system
 from eval.runtime_file import SizedImage, TimedRun, read_machine, write_csv, write_json
 from eval.runtime_table import compare, format_ratios, format_system
 from eval.timing import Schedule, time_systems
-from eval.usage import has_nvidia_gpu, open_gpu
+from eval.usage import find_visible_gpu, has_nvidia_gpu, open_gpu
 from imaging.reading import ImageError, list_images, open_image
 from imaging.writing import find_name_clashes
 
@@ -243,11 +242,7 @@ def _choose_gpu(asked: str | None) -> str | None:
     """Choose the one GPU: as asked, else the first that CUDA may see; None for no GPU."""
     if asked is not None:
         return None if asked == NO_GPU else asked
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return "0"
-    first = visible.split(",")[0].strip()
-    return None if first in ("", "-1") else first
+    return find_visible_gpu()
 
 
 def _make_systems(

@@ -7,6 +7,7 @@ level at the start, so nothing else should be using it.
 """
 
 import importlib
+import os
 import shutil
 import threading
 import time
@@ -95,6 +96,21 @@ def open_gpu(device: str | None) -> Gpu | None:
         return Gpu(nvml, nvml.nvmlDeviceGetHandleByUUID(device))
     except nvml.NVMLError:
         return None
+
+
+def find_visible_gpu() -> str | None:
+    """Find the first GPU that CUDA may see, as :func:`open_gpu` takes it; None if it may see none.
+
+    Returns
+    -------
+    str or None
+        ``"0"`` where ``CUDA_VISIBLE_DEVICES`` is not set, whether or not there is a GPU.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return "0"
+    first = visible.split(",")[0].strip()
+    return None if first in ("", "-1") else first
 
 
 def has_nvidia_gpu(gpu: Gpu | None) -> bool:

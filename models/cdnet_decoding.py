@@ -3,23 +3,26 @@
 from models.arrays import Array, arrays_for
 from models.directions import N_DIRECTIONS, raise_boundary, strongest_direction
 from models.mask_classes import decode_mask
+from models.placement import come_back, send
 
 N_MASK = 3
 N_MAPS = N_MASK + 1 + N_DIRECTIONS + 1  # mask, point, direction with its background
 
 
-def decode_cdnet(maps: Array) -> Array:
+def decode_cdnet(maps: Array, device: str = "cpu") -> Array:
     """Decode CDNet's maps.
 
     Parameters
     ----------
     maps : (13, Y, X) ndarray or tensor of float32
         Mask logits (3), point map (1), direction logits (9). A tensor is decoded where it lies.
+    device : str
+        Where an ndarray is decoded: on the CPU without torch, on a CUDA device by it.
 
     Returns
     -------
     (Y, X) ndarray or tensor of int32
-        Ids 1..N without gaps.
+        Ids 1..N without gaps. Of the same kind as the maps, on the same device.
 
     Raises
     ------
@@ -34,6 +37,11 @@ def decode_cdnet(maps: Array) -> Array:
     """
     if maps.shape[0] != N_MAPS:
         raise ValueError(f"wanted {N_MAPS} maps, got {maps.shape[0]}")
+    return come_back(_decode(send(maps, device)), maps)
+
+
+def _decode(maps: Array) -> Array:
+    """Decode maps (13, Y, X) where they lie."""
     arrays = arrays_for(maps)
     logits, point, directions = maps[:N_MASK], maps[N_MASK], maps[N_MASK + 1 :]
     highest = arrays.where(logits[0] > logits[1], logits[0], logits[1])

@@ -32,11 +32,11 @@ class CDNetSegmenter(Segmenter):
 
     def _segment(self, window: FloatArray) -> LabelArray:
         """Label one window (Y, X, 3)."""
-        return decode_cdnet(self.forward(window[None])[0])
+        return decode_cdnet(self.forward(window[None])[0], self.runtime.device)
 
     def _decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps (13, Y, X) into labels."""
-        return decode_cdnet(maps)
+        return decode_cdnet(maps, self.runtime.device)
 
     def foreground(self, maps: FloatArray) -> FloatArray:
         """Give a score (Y, X) above 0 where background does not win the mask head."""

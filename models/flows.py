@@ -4,14 +4,12 @@ The representation is that of Stringer et al., *Cellpose*, Nature Methods 2021; 
 in :mod:`models.flow_targets`.
 """
 
-import importlib
 from dataclasses import dataclass
-
-import numpy as np
 
 from models.arrays import Array, Arrays, arrays_for
 from models.flow_targets import encode_flows, find_centres, flow_errors
 from models.instances import clean_instances, number_ids, renumber
+from models.placement import come_back, send
 
 __all__ = [
     "CheckedInstances",
@@ -147,11 +145,11 @@ def decode_flows(
     End points pile up at the centres of cells; their local maxima are seeds, and a pixel
     belongs to the seed near which it ends (Stringer et al. 2021, Methods).
     """
-    there = _send(maps, device)
+    there = send(maps, device)
     found = _find(there, thresholds.cell_logit)
     if thresholds.flow_error > 0:
         found = _drop(found, _flow_errors(found, there), thresholds.flow_error)
-    return _come_back(found, maps)
+    return come_back(found, maps)
 
 
 def decode_and_check(
@@ -169,7 +167,7 @@ def decode_and_check(
     CheckedInstances
         What :func:`decode_flows` gives without and with its check, for the time of one.
     """
-    there = _send(maps, device)
+    there = send(maps, device)
     found = _find(there, thresholds.cell_logit)
     errors = _flow_errors(found, there)
     kept = _drop(found, errors, thresholds.flow_error) if thresholds.flow_error > 0 else found
@@ -178,21 +176,8 @@ def decode_and_check(
     length = (there[0] ** 2 + there[1] ** 2) ** 0.5 / FLOW_GAIN
     flow = float(length[found > 0].mean()) if n_found else 0.0
     return CheckedInstances(
-        _come_back(found, maps), _come_back(kept, maps), n_sound / max(n_found, 1), flow
+        come_back(found, maps), come_back(kept, maps), n_sound / max(n_found, 1), flow
     )
-
-
-def _send(maps: Array, device: str) -> Array:
-    """Make a tensor of an ndarray that another device is to decode."""
-    if not isinstance(maps, np.ndarray) or device == "cpu":
-        return maps
-    return importlib.import_module("torch").from_numpy(maps).to(device)
-
-
-def _come_back(labels: Array, maps: Array) -> Array:
-    """Make labels an ndarray if the maps were one."""
-    was_sent = isinstance(maps, np.ndarray) and not isinstance(labels, np.ndarray)
-    return labels.cpu().numpy() if was_sent else labels
 
 
 def _find(maps: Array, cell_logit: float) -> Array:

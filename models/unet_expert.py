@@ -5,7 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from models.arrays import Array
 from models.mask_classes import decode_mask, mask_foreground
+from models.placement import come_back, send
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
 from stopwatch import Stopwatch
 
@@ -18,7 +20,7 @@ class UNetSegmenter(Segmenter):
 
     def _decode(self, maps: FloatArray) -> LabelArray:
         """Turn raw maps (3, Y, X) into labels."""
-        return decode_unet(maps)
+        return decode_unet(maps, self.runtime.device)
 
     def foreground(self, maps: FloatArray) -> FloatArray:
         """Give a score (Y, X) above 0 where background does not win."""
@@ -33,17 +35,20 @@ def build_expert(
     return UNetSegmenter(runtime, WINDOWS, watch)
 
 
-def decode_unet(maps: FloatArray) -> LabelArray:
+def decode_unet(maps: Array, device: str = "cpu") -> Array:
     """Decode the U-Net's maps.
 
     Parameters
     ----------
-    maps : (3, Y, X) ndarray of float32
-        Class logits.
+    maps : (3, Y, X) ndarray or tensor of float32
+        Class logits. A tensor is decoded where it lies.
+    device : str
+        Where an ndarray is decoded: on the CPU without torch, on a CUDA device by it.
 
     Returns
     -------
-    (Y, X) ndarray of int32
-        Ids 1..N without gaps.
+    (Y, X) ndarray or tensor of int32
+        Ids 1..N without gaps. Of the same kind as the maps, on the same device.
     """
-    return decode_mask(maps)  # the largest logit is the largest probability
+    labels = decode_mask(send(maps, device))  # the largest logit is the largest probability
+    return come_back(labels, maps)

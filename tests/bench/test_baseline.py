@@ -98,6 +98,16 @@ def test_a_processor_that_computes_in_another_precision_is_another_machine():
     assert name_baseline(before.machine) != name_baseline(now.machine)
 
 
+def test_a_gpu_makes_another_machine_and_is_named():
+    now = report(row(2.0), machine=MACHINE | {"gpu": "NVIDIA H200", "precision": "bf16"})
+    before = report(row(1.0), machine=MACHINE | {"gpu": "NVIDIA L4", "precision": "bf16"})
+    assert not is_same_machine(now, before)
+    assert is_same_machine(report(machine=MACHINE | {"gpu": ""}), report())  # of older files
+    expected = BASELINES / "some-cpu-r-2-ghz-4-cores-bf16-nvidia-h200.json"
+    assert name_baseline(now.machine) == expected
+    assert "4 cores, NVIDIA H200, bf16" in format_report(now, compare_reports(now, None), None)
+
+
 def test_a_busy_machine_is_told():
     changes = compare_reports(report(row(2.0)), None)
     assert "busy" not in format_report(report(row(2.0)), changes, None)

@@ -9,6 +9,7 @@ from bench.cold_start import (
     Setting,
     build_parser,
     format_report,
+    main,
     read_choice,
     run_starts,
     write_default_image,
@@ -37,6 +38,20 @@ def test_both_systems_see_one_image_and_the_same_percentiles(tmp_path):
     assert stock[stock.index("--diameter") + 1] == "27.5"
     at = stock.index("--norm_percentile")
     assert stock[at + 1 : at + 3] == ["0.5", "99.8"]
+
+
+def test_both_systems_compute_on_the_same_device(tmp_path):
+    for device, tells_stock in (("cpu", False), ("cuda", True)):
+        setting = Setting(tmp_path / "a.png", tmp_path, (), "other-python", device)
+        own, stock = setting.own_command(), setting.stock_command(tmp_path / "w.pth", 27.5)
+        assert own[own.index("--device") + 1] == device
+        assert ("--use_gpu" in stock) == tells_stock
+
+
+def test_without_the_gpu_nothing_is_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("models.registry.count_gpus", lambda: 0)
+    assert main(["--device", "cuda"]) == 1
+    assert "no CUDA device found" in capsys.readouterr().err
 
 
 def test_the_image_is_rgb_of_512_pixels(tmp_path):

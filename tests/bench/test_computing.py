@@ -1,4 +1,7 @@
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from bench import computing
 from bench.computing import (
@@ -14,6 +17,7 @@ from bench.suite import Plan
 from manifest import write_entry
 from models.registry import EXPERTS
 from synthetic import KINDS
+from tiling.settings import DEFAULT_BATCH_SIZE
 
 
 class Network:
@@ -21,8 +25,8 @@ class Network:
 
     tile_px, normalisation = 128, "joint"
 
-    def __init__(self):
-        self.shapes = []
+    def __init__(self, device="cpu"):
+        self.shapes, self.runtime = [], SimpleNamespace(device=device)
 
     def forward(self, windows):
         self.shapes.append(windows.shape)
@@ -31,7 +35,7 @@ class Network:
 @pytest.fixture
 def networks(monkeypatch):
     made = {"cellpose_phase": Network(), "unet_brightfield": Network()}
-    monkeypatch.setattr(computing, "load_network", made.__getitem__)
+    monkeypatch.setattr(computing, "load_network", lambda expert, _: made[expert])
     monkeypatch.setattr(computing, "list_trained", lambda: list(made))
     return made
 
@@ -73,6 +77,16 @@ def test_every_network_runs_over_as_many_pixels_as_it_sees_at_once(networks, tmp
     ]
     assert all(len(row.values) == 2 and row.low >= 0 for row in rows)
     assert len(rows) == 2 * len(networks)
+
+
+def test_a_gpu_sees_a_batch_and_is_idle_before_and_after(networks, tmp_path, monkeypatch):
+    done = []
+    for network in networks.values():
+        network.runtime.device = "cuda"
+        monkeypatch.setattr(network, "forward", lambda windows: done.append(len(windows)))
+    monkeypatch.setattr(torch.cuda, "synchronize", done.append)
+    list(measure_networks(plan(tmp_path, n_repeats=1, device="cuda")))
+    assert done == ["cuda", DEFAULT_BATCH_SIZE, "cuda"] * 2 * len(networks)
 
 
 def test_scoring_is_measured_both_ways(tmp_path):

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from bench.execution import (
     median_of,
     predict_command,
 )
+from tests.eval.runtime_fakes import fake_nvml, install_nvml
 
 HOLD_40_MIB = "b = bytes([1]) * (40 << 20); "
 
@@ -52,6 +54,15 @@ def test_the_median_of_each_figure_is_its_own():
     assert median_of([Execution("b", 1.0, 1.0, 1.0, 0)]).stages is None
 
 
+def test_the_memory_of_the_gpu_is_watched_where_it_computes(monkeypatch):
+    install_nvml(monkeypatch, fake_nvml(*[1000] * 2, *[1400] * 50))
+    command = [sys.executable, "-c", "pass"]
+    assert execute("test", command)[0].peak_gpu_mib is None
+    run, _ = execute("test", command, device="cuda")
+    assert run.peak_gpu_mib == 400
+    assert median_of([run, replace(run, peak_gpu_mib=200.0)]).peak_gpu_mib == 300
+
+
 def test_memory_is_that_of_the_whole_tree():
     child = f"{HOLD_40_MIB}import time; time.sleep(1)"
     code = (
@@ -75,8 +86,9 @@ def test_a_program_that_is_not_there_is_named():
         execute("test", ["/no-such-program"])
 
 
-def test_predict_runs_on_the_cpu_and_tells_its_stages(tmp_path):
-    command = predict_command(tmp_path / "in", tmp_path / "out", "-v")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_predict_runs_on_the_device_and_tells_its_stages(tmp_path, device):
+    command = predict_command(tmp_path / "in", tmp_path / "out", "-v", device=device)
     assert command[0] == sys.executable
-    assert command[command.index("--device") + 1] == "cpu"
+    assert command[command.index("--device") + 1] == device
     assert {"--profile", "-v", str(tmp_path / "in"), str(tmp_path / "out")} <= set(command)

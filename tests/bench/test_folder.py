@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from bench import folder, programs
 from bench.computing import Pace
 from bench.execution import BenchmarkError, Execution
 from bench.folder import Passes, measure_folder, read_passes, write_images
-from bench.programs import measure_cold_start, measure_whole
+from bench.programs import measure_cold_start, measure_large, measure_whole
 from bench.suite import Plan
 from models.size_view import median_diameter
 from synthetic import make_image
@@ -27,11 +29,13 @@ class Programs:
     def __init__(self, said=""):
         self.commands, self.said = [], said
 
-    def __call__(self, name, command):
+    def __call__(self, name, command, device):
+        assert command[command.index("--device") + 1] == device
         self.commands.append(command)
         stages = {"start": 0.1, "scale": 1.0, "network": 4.0}
         real_s = 5.0 if "--diameter" in command else 8.0
-        return Execution(name, real_s, 6.0, 500.0, 0, stages), self.said
+        gpu = None if device == "cpu" else 2000.0
+        return Execution(name, real_s, 6.0, 500.0, 0, stages, gpu), self.said
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def run(monkeypatch):
     for module in (folder, programs):
         monkeypatch.setattr(module, "execute_well", run)
         monkeypatch.setattr(module, "SIDE_PX", SIDE_PX)
-    monkeypatch.setattr(folder, "load_network", lambda expert: expert)
+    monkeypatch.setattr(folder, "load_network", lambda expert, device: (expert, device))
     monkeypatch.setattr(folder, "make_windows", lambda *_, **__: None)
     monkeypatch.setattr(folder, "time_forward", lambda *_: Pace(2.0, 3.0))
     return run
@@ -109,6 +113,24 @@ def test_a_whole_image_is_measured_a_megapixel(plan, monkeypatch):
     assert elapsed.unit == cpu.unit == "s / Mpx"
     assert elapsed.values == (8.0 / mpx, 8.0 / mpx)
     assert memory.values == (500.0, 500.0)
+
+
+def test_a_larger_image_is_a_bench_of_its_own(plan, monkeypatch):
+    monkeypatch.setattr(programs, "execute_well", Programs())
+    monkeypatch.setattr(programs, "LARGE_PX", 640)
+    names = [row.name for row in measure_large(replace(plan, is_quick=False))]
+    assert names[0] == "640 x 640, phase: elapsed"
+    assert names[-1] == "640 x 640, phase: peak memory"
+
+
+def test_where_a_gpu_computes_its_memory_is_told(plan, run):
+    rows = {row.name: row for row in measure_whole(replace(plan, device="cuda"))}
+    side = programs.QUICK_PX
+    assert rows[f"{side} x {side}, phase: peak GPU memory"].values == (2000.0, 2000.0)
+    what = f"2 images of {SIDE_PX} x {SIDE_PX}, phase"
+    rows = {row.name: row for row in measure_folder(replace(plan, device="cuda"))}
+    assert rows[f"{what}: peak GPU memory"].values == (2000.0, 2000.0)
+    assert all("cuda" in command for command in run.commands)
 
 
 def test_a_cold_start_tells_its_stages_and_leaves_out_the_first_run(plan, monkeypatch):

@@ -8,7 +8,15 @@ import torch
 
 from bench import peer
 from bench.execution import BenchmarkError
-from bench.peer import PEER_VERSION, pin_packages, prepare_peer, read_versions, write_checkpoint
+from bench.peer import (
+    HAS_GPU,
+    PEER_VERSION,
+    name_folder,
+    pin_packages,
+    prepare_peer,
+    read_versions,
+    write_checkpoint,
+)
 from manifest import write_entry
 from models.cpnet import build_cpnet
 from models.weights import write_weights
@@ -95,6 +103,16 @@ def test_pytorch_may_come_from_an_index_of_its_own(tmp_path, pip):
     assert first[-1].startswith("torch==")
     assert "--no-deps" in first
     assert "--index-url" not in second
+
+
+def test_an_environment_whose_pytorch_sees_no_gpu_is_refused(tmp_path, pip):
+    assert name_folder("cuda") != name_folder("cpu")
+    python = prepare_peer(tmp_path / "peer", device="cuda")
+    assert pip.commands[-1] == [str(python), "-c", HAS_GPU]
+    pip.fails = True
+    with pytest.raises(BenchmarkError, match="its PyTorch sees no GPU"):
+        prepare_peer(tmp_path / "peer", device="cuda")
+    assert prepare_peer(tmp_path / "peer") == python
 
 
 def test_versions_are_asked_of_that_environment():

@@ -13,6 +13,7 @@ from bench.slide import (
     Said,
     describe_runs,
     main,
+    measure_full_slides,
     measure_peer,
     measure_slides,
     read_log,
@@ -37,6 +38,11 @@ class FakeSample:
         return 0.1
 
 
+def count_pixels(slide, n_repeats, options=(), device="cpu"):
+    """Stand in for measuring a slide."""
+    yield Row(f"{slide.name}, {device}", "s", (1.0,) * n_repeats)
+
+
 def name_slide(folder, kind, shape, tissue=0.6):
     """Stand in for writing a slide."""
     return Slide(folder / "slide.tiff", kind, shape)
@@ -50,10 +56,12 @@ def predict(monkeypatch):
         def __init__(self):
             self.commands, self.expert, self.peak_mib = [], "cellpose_phase", 900.0
 
-        def __call__(self, name, command):
+        def __call__(self, name, command, device):
+            assert command[command.index("--device") + 1] == device
             self.commands.append(command)
             log = LOG.format(modality="phase", expert=self.expert)
-            return Execution(name, 10.0, 16.0, self.peak_mib, 0), log
+            gpu = None if device == "cpu" else 3000.0
+            return Execution(name, 10.0, 16.0, self.peak_mib, 0, peak_gpu_mib=gpu), log
 
     fake = Predict()
     monkeypatch.setattr(slide, "execute_well", fake)
@@ -138,15 +146,49 @@ def test_the_suite_measures_a_slide_of_each_kind(predict, tmp_path):
     assert asked == ["phase", "phase", "dic", "dic"]
 
 
+def test_the_suite_has_the_whole_slide_of_the_challenge(predict, tmp_path, monkeypatch):
+    monkeypatch.setattr(slide, "measure_slide", count_pixels)
+    names = [
+        [row.name for row in measure_full_slides(Plan(tmp_path, tmp_path, is_quick=is_quick))]
+        for is_quick in (False, True)
+    ]
+    assert names == [["8415 x 10496, phase, cpu"], ["512 x 768, phase, cpu"]]
+
+
+def test_on_a_gpu_its_memory_is_told_and_the_network_runs_there(predict, tmp_path, monkeypatch):
+    sampled = []
+
+    def sample(made, said, device):
+        sampled.append(device)
+        return FakeSample()
+
+    monkeypatch.setattr(slide, "sample_windows", sample)
+    rows = {
+        row.name.rpartition(": ")[2]: row
+        for row in measure_slides(Plan(tmp_path, tmp_path, 2, is_quick=True, device="cuda"))
+    }
+    assert sampled == ["cuda"]
+    assert rows["peak GPU memory"].values == (3000.0, 3000.0)
+    assert rows["peak memory"].values == (900.0, 900.0)
+
+
+def test_a_gpu_that_is_not_there_ends_the_run_before_the_work(predict, monkeypatch, capsys):
+    monkeypatch.setattr("models.registry.count_gpus", lambda: 0)
+    assert main(["--device", "cuda"]) == 1
+    assert "no CUDA device found" in capsys.readouterr().err
+    assert predict.commands == []
+
+
 def test_the_suite_compares_with_the_peer_where_there_is_one(predict, tmp_path, monkeypatch):
     compared, made_at = [], tmp_path / "cache" / "peer" / "bin" / "python"
 
-    def compare(made, python, n_repeats):
+    def compare(made, python, n_repeats, device):
+        assert device == "cpu"
         compared.append((made.kind.cells, made.shape, python, n_repeats))
         yield Row("ratio", "ratio", (0.2,))
 
     monkeypatch.setattr(slide, "compare_on_slide", compare)
-    monkeypatch.setattr(slide, "prepare_peer", lambda folder, _: folder / "bin" / "python")
+    monkeypatch.setattr(slide, "prepare_peer", lambda folder, *_: folder / "bin" / "python")
     kinds = ("fluorescence", "phase")
     plan = Plan(tmp_path, tmp_path / "cache", n_repeats=2, kinds=kinds, is_quick=True)
     assert len(list(measure_peer(plan))) == 1
@@ -209,13 +251,14 @@ def test_wrong_usage_ends_with_2(wrong, capsys):
 
 
 def test_the_command_line_reaches_the_peer(predict, monkeypatch, tmp_path, capsys):
-    def compare(made, python, n_repeats, options):
+    def compare(made, python, n_repeats, options, device):
+        assert device == "cpu"
         assert (made.shape, made.kind) == ((90, 120), KINDS["cellpose"])
         assert python == tmp_path / "cache" / "peer"
         yield Row(f"{n_repeats} {' '.join(options)}", "ratio", (0.2,))
 
     monkeypatch.setattr(slide, "compare_on_slide", compare)
-    monkeypatch.setattr(slide, "prepare_peer", lambda folder, _: folder)
+    monkeypatch.setattr(slide, "prepare_peer", lambda folder, *_: folder)
     options = ["--size", "90", "120", "--cache", str(tmp_path / "cache"), "--repeats", "2"]
     assert main(["--peer", *options, "--", "--max-memory", "3"]) == 0
     assert "| slide_peer | 2 --max-memory 3 | 0.200 |" in capsys.readouterr().out
@@ -235,7 +278,7 @@ def test_a_slide_that_another_expert_labels_is_said(run, predict, capsys, tmp_pa
 
 
 def test_a_slide_that_is_not_labelled_is_said(predict, monkeypatch, capsys, tmp_path):
-    def fail(name, command):
+    def fail(name, command, device):
         raise BenchmarkError("predict.py failed")
 
     monkeypatch.setattr(slide, "execute_well", fail)

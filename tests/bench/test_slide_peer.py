@@ -22,7 +22,7 @@ class FakeSystems:
     def __init__(self, expert="cellpose_phase", stock_fails=False):
         self.commands, self.expert, self.stock_fails = [], expert, stock_fails
 
-    def __call__(self, name, command, n_threads=None):
+    def __call__(self, name, command, n_threads=None, device="cpu"):
         self.commands.append((name, command))
         n_cells, times = (3, 1.0) if name == "own" else (2, 4.0)
         labels = np.zeros((20, 40), np.uint16)
@@ -34,7 +34,9 @@ class FakeSystems:
             folder.mkdir(exist_ok=True)
         tifffile.imwrite(folder / "labels.tif", labels)
         failed = int(self.stock_fails and name == "stock")
-        run = Execution(name, 10.0 * times, 16.0 * times, 500.0 * times, failed)
+        gpu = None if device == "cpu" else 1000.0 * times
+        figures = (10.0 * times, 16.0 * times, 500.0 * times)
+        run = Execution(name, *figures, failed, peak_gpu_mib=gpu)
         return run, LOG.format(expert=self.expert)
 
 
@@ -42,13 +44,13 @@ class FakeSystems:
 def compare(tmp_path, monkeypatch):
     """Compare fake systems on a slide of half a megapixel."""
 
-    def compare(systems, n_repeats=2, options=()):
+    def compare(systems, n_repeats=2, options=(), device="cpu"):
         monkeypatch.setattr(cold_start, "execute", systems)
         monkeypatch.setattr(cold_start, "write_checkpoint", lambda expert, folder: folder / expert)
         monkeypatch.setattr(slide_peer, "execute_well", lambda *_: None)
         monkeypatch.setattr(slide_peer, "read_versions", lambda _: {"cellpose": "3.1.1.3"})
         slide = Slide(tmp_path / "slide.tiff", KINDS["cellpose"], (500, 1000))
-        return list(compare_on_slide(slide, STOCK, n_repeats, options))
+        return list(compare_on_slide(slide, STOCK, n_repeats, options, device))
 
     return compare
 
@@ -87,6 +89,18 @@ def test_the_systems_take_turns_on_one_file_and_stock_gets_scale_and_weights(com
     assert stock[0] == str(STOCK)
     assert stock[stock.index("--diameter") + 1] == "50.0"  # 30 px at 0.6 network pixels a pixel
     assert stock[stock.index("--pretrained_model") + 1] == str(tmp_path / "cellpose_phase")
+
+
+def test_both_systems_compute_on_the_gpu_and_their_memory_on_it_is_told(compare):
+    systems = FakeSystems()
+    rows = {row.name: row for row in compare(systems, device="cuda")}
+    what = "500 x 1000, phase, cellpose_phase"
+    assert rows[f"predict.py, {what}: peak GPU memory"].values == (1000.0, 1000.0)
+    assert rows[f"stock Cellpose, {what}: peak GPU memory"].unit == "MiB"
+    assert rows[f"predict.py / stock, {what}: peak GPU memory"].values == (0.25, 0.25)
+    for name, command in systems.commands:
+        told = "--use_gpu" in command if name == "stock" else "cuda" in command
+        assert told
 
 
 def test_runs_that_warm_up_do_not_count(compare, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from bench.__main__ import main
 from bench.rows import Row, read_report
 from bench.suite import BENCHES, Bench, Plan, lazily, run_bench
+from tests.bench.test_baseline import MACHINE
 
 
 def quick(plan):
@@ -76,6 +77,41 @@ def test_a_bench_that_fails_is_told_and_the_others_go_on(run):
 def test_the_peer_can_be_left_out(run):
     _, _, report = run("--no-peer", "--only", "quick", "peer")
     assert {bench for bench, _ in keys(report)} == {"quick"}
+
+
+def test_what_takes_long_on_a_cpu_must_be_named_there(run, monkeypatch, capsys):
+    benches = BENCHES_HERE | {"long": Bench("takes an hour", quick, is_long=True)}
+    assert "long" not in {bench for bench, _ in keys(run(benches=benches)[2])}
+    assert {bench for bench, _ in keys(run("--only", "long", benches=benches)[2])} == {"long"}
+    main(["--list"], benches)
+    assert "takes an hour; on a CPU only if named by --only" in capsys.readouterr().out
+    monkeypatch.setattr("bench.__main__.prepare_device", lambda device: device)
+    monkeypatch.setattr("bench.__main__.describe_machine", lambda _: MACHINE)
+    _, _, report = run("--device", "cuda", benches=benches)
+    assert "long" in {bench for bench, _ in keys(report)}
+    assert report.settings["device"] == "cuda"
+
+
+def test_a_gpu_that_is_not_there_ends_the_run_before_it_begins(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("models.registry.count_gpus", lambda: 0)
+    assert main(["-o", str(tmp_path / "out"), "--device", "cuda"], BENCHES_HERE) == 2
+    assert "no CUDA device found" in caplog.text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_device_reaches_the_benches(run, monkeypatch):
+    seen = []
+
+    def look(plan):
+        seen.append(plan.device)
+        yield from quick(plan)
+
+    benches = {"look": Bench("", look)}
+    run(benches=benches)
+    monkeypatch.setattr("bench.__main__.prepare_device", lambda device: device)
+    monkeypatch.setattr("bench.__main__.describe_machine", lambda _: MACHINE)
+    run("--device", "cuda", benches=benches)
+    assert seen == ["cpu", "cuda"]
 
 
 def test_repeats_and_quick_reach_the_benches(run):

@@ -8,6 +8,8 @@ from skimage.segmentation import watershed
 from bench.plain_masks import decode_cdnet_plainly, decode_mask_plainly
 from bench.tissue import draw_tissue, render_class_maps
 from eval.matching import match_instances
+from models import cdnet_expert, unet_expert
+from models.arrays import arrays_for
 from models.cdnet_decoding import decode_cdnet
 from models.directions import (
     VECTORS,
@@ -220,6 +222,51 @@ def test_tensors_give_the_labels_of_arrays():
     found = decode_cdnet(torch.from_numpy(maps))
     assert found.dtype == torch.int32
     np.testing.assert_array_equal(found.numpy(), decode_cdnet(maps))
+
+
+DECODERS = {"unet": (decode_unet, 3, unet_expert), "cdnet": (decode_cdnet, 13, cdnet_expert)}
+PLACES = ["cpu", "cpu:0"]  # the second one is a device of torch's, as "cuda" is
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("device", PLACES)
+def test_an_array_decoded_on_another_device_comes_back_as_an_array(name, device):
+    decode, n_maps, _ = DECODERS[name]
+    maps = draw_maps((90, 90), n_cells=12)[:n_maps]
+    found = decode(maps, device)
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.int32
+    assert found.max() > 5
+    np.testing.assert_array_equal(found, decode(maps))
+    np.testing.assert_array_equal(found[:, 7:60].shape, decode(maps[:, :, 7:60], device).shape)
+
+
+class FakeRuntime:
+    """Stands in for a network: gives the maps it has, whatever it sees."""
+
+    def __init__(self, maps, device):
+        self.maps, self.device = maps, device
+
+    def run(self, output, batch):
+        return self.maps[None]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("device", PLACES)
+def test_an_expert_decodes_where_its_network_computes(name, device, monkeypatch):
+    decode, n_maps, module = DECODERS[name]
+    maps = draw_maps((64, 64), n_cells=8)[:n_maps]
+    seen = []
+
+    def look(values):
+        seen.append(type(values))
+        return arrays_for(values)
+
+    monkeypatch.setattr("models.mask_classes.arrays_for", look)
+    expert = module.build_expert(FakeRuntime(maps, device), {})
+    np.testing.assert_array_equal(expert.decode(maps), decode(maps, device))
+    expert.choose_scale([np.zeros((64, 64, 3), np.float32)])  # decodes there, too
+    assert set(seen) == {np.ndarray if device == "cpu" else torch.Tensor}
 
 
 @KINDS

@@ -73,7 +73,7 @@ class ToldSegmenter(DiscSegmenter):
     def style_scale(self, view):
         return float(view[0, 0, 0])
 
-    def look(self, views, scale):
+    def look(self, views, scale, side_px=LOOK_PX):
         return Look(scale, 1.0, 1.0)
 
 
