@@ -1,7 +1,7 @@
 """The Cellpose experts: estimate the cell size, and see cells at 30 px."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from models.looks import (
     measure_look,
 )
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
+from models.size_model import SizeModel
 from models.size_view import LOOK_PX, STYLE_PX, WIDE_PX, resize_view
 from stopwatch import SCALE, Stopwatch
 
@@ -35,37 +36,6 @@ DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
 N_ROUNDS = 3  # estimates from the style vector, each at the scale the last one gave
 SETTLED_STEP = 0.15  # the last one changed the scale by less: the cells seen there mend the rest
 SCALE_RANGE = (1 / 16, 4.0)  # cells of 480 px down to 7.5 px
-
-
-@dataclass(frozen=True, eq=False)
-class SizeModel:
-    """The linear size model on the style vector (Stringer et al. 2021).
-
-    Attributes
-    ----------
-    weight : (256,) ndarray of float32
-    bias : float
-        The natural logarithm of the cell diameter over 30 px is ``style @ weight + bias``.
-    """
-
-    weight: FloatArray
-    bias: float
-
-    def scale_step(self, style: FloatArray) -> float:
-        """Give the factor that brings the cells of a window to 30 px.
-
-        Parameters
-        ----------
-        style : (256,) ndarray of float32
-            A unit vector; not finite where no feature of the network responds.
-
-        Returns
-        -------
-        float
-            Positive; 1 if the style tells nothing.
-        """
-        log_ratio = float(style @ self.weight) + self.bias
-        return float(np.exp(-log_ratio)) if np.isfinite(log_ratio) else 1.0
 
 
 class CellposeSegmenter(Segmenter):
@@ -88,10 +58,10 @@ class CellposeSegmenter(Segmenter):
     Notes
     -----
     The scale brings the median cell to 30 px: the style vector gives a guess, repeated at its own
-    scale; the cells found there mend it (Stringer et al. 2021, "size model"), and where they and
-    the flows contradict each other, half and twice that scale are looked at too, and then beside
-    the best of the three. A small image is labelled at the guess, and the labels are its look
-    (`tiling.trial.ScaleJudge`).
+    scale; the cells found there mend it (Stringer et al. 2021, "size model"). Where they and the
+    flows contradict each other, the scale that they ask for is looked at, then half and twice the
+    better of the two, and then beside the best. A small image is labelled at the guess, and the
+    labels are its look (`tiling.trial.ScaleJudge`).
     """
 
     def __init__(
@@ -174,11 +144,16 @@ class CellposeSegmenter(Segmenter):
         return scale if is_near(mended, scale) else mended, seen.kept
 
     def _mend(self, views: Sequence[FloatArray], guess: Look) -> float:
-        """Follow a look if it is sound, else the best of it and those at other scales."""
+        """Follow a look if it or the one it leads to is sound, else the best of several."""
         if guess.is_sound:
             return guess.fit(SCALE_RANGE)
-        looks = [guess, *self._look_around(views, guess.scale, OTHER_SCALES)]
-        trusted = guess.scale
+        trusted, looks, wanted = guess.scale, [guess], guess.fit(SCALE_RANGE)
+        if not is_near(wanted, guess.scale):
+            looks.append(self.look(views, wanted))
+            if looks[-1].is_sound:
+                return looks[-1].fit(SCALE_RANGE)
+        middle = best_look(looks, trusted).scale
+        looks += self._look_around(views, middle, OTHER_SCALES)
         best = best_look(looks, trusted)
         if best.is_poor:
             looks += [self.look(views, scale, WIDE_PX) for scale in BLIND_SCALES]
@@ -219,7 +194,7 @@ def build_expert(
     runtime : Runtime
         Computes its network.
     state : mapping of str to ndarray
-        The network's weights; ``size_weight`` and ``size_bias`` are read here.
+        The network's weights; those whose names begin with ``size_`` are read here.
     watch : Stopwatch, optional
         Counts the seconds of network and decoding.
     windows : WindowSpec
@@ -230,7 +205,11 @@ def build_expert(
     -------
     CellposeSegmenter
     """
-    size = SizeModel(state["size_weight"].astype(np.float32), float(state["size_bias"][0]))
+    size = SizeModel(
+        state["size_centres"].astype(np.float32),
+        state["size_weight"].astype(np.float32),
+        float(state["size_bias"][0]),
+    )
     return CellposeSegmenter(runtime, size, watch, windows, style_px=style_px)
 
 

@@ -5,6 +5,7 @@ from cellpose.resnet_torch import CPnet
 from torch import nn
 
 from models.cellpose_expert import N_MAPS
+from models.size_model import N_CENTRES
 
 WIDTHS = (32, 64, 128, 256)  # channels of the four resolutions (Cellpose's nbase)
 
@@ -19,18 +20,20 @@ class CellposeNet(nn.Module):
 
     Notes
     -----
-    ``size_weight`` and ``size_bias`` hold the linear size model on the style vector
-    (Stringer et al. 2021): the natural logarithm of the cell diameter over 30 px. They are
-    buffers so that one file carries the expert whole.
+    ``size_centres``, ``size_weight`` and ``size_bias`` hold the size model
+    (:class:`models.size_model.SizeModel`). They are buffers so that one file carries the expert
+    whole.
     """
 
+    size_centres: torch.Tensor
     size_weight: torch.Tensor
     size_bias: torch.Tensor
 
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         self.net = CPnet([in_channels, *WIDTHS], nout=N_MAPS, sz=3)
-        self.register_buffer("size_weight", torch.zeros(WIDTHS[-1]))
+        self.register_buffer("size_centres", torch.zeros(N_CENTRES, WIDTHS[-1]))
+        self.register_buffer("size_weight", torch.zeros(N_CENTRES))
         self.register_buffer("size_bias", torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

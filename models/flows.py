@@ -64,8 +64,9 @@ class CheckedInstances:
     found, kept : (Y, X) ndarray or tensor of int32
         All instances, and those that pass; ids 1..N without gaps in each.
     sound : float
-        Share of the pixels of all instances that lie in those which Cellpose's own threshold
-        lets pass; 0 without instances.
+        Share of the pixels of instances that lie in those which Cellpose's own threshold lets
+        pass; 0 without instances. What the edge cuts does not count, as its centre may lie beyond,
+        unless nothing is whole.
     flow : float
         Mean length of the flow in all instances: 1 where the network is as sure as it was taught
         to be, less where it wavers between directions; 0 without instances.
@@ -171,13 +172,10 @@ def decode_and_check(
     found = _find(there, thresholds.cell_logit)
     errors = _flow_errors(found, there)
     kept = _drop(found, errors, thresholds.flow_error) if thresholds.flow_error > 0 else found
-    n_sound = int(_passes(errors, MAX_FLOW_ERROR)[found].sum())
-    n_found = int((found > 0).sum())
     length = (there[0] ** 2 + there[1] ** 2) ** 0.5 / FLOW_GAIN
-    flow = float(length[found > 0].mean()) if n_found else 0.0
-    return CheckedInstances(
-        come_back(found, maps), come_back(kept, maps), n_sound / max(n_found, 1), flow
-    )
+    flow = float(length[found > 0].mean()) if bool((found > 0).any()) else 0.0
+    sound = _sound_share(found, _passes(errors, MAX_FLOW_ERROR))
+    return CheckedInstances(come_back(found, maps), come_back(kept, maps), sound, flow)
 
 
 def _find(maps: Array, cell_logit: float) -> Array:
@@ -203,6 +201,18 @@ def _passes(errors: Array, flow_error: float) -> Array:
     passes = errors <= flow_error
     passes[0] = False
     return passes
+
+
+def _sound_share(found: Array, passes: Array) -> float:
+    """Compute the share of passing instances (N + 1,) in the pixels of those that are whole."""
+    areas = arrays_for(found).bincount(found.reshape(-1), len(passes))
+    areas[0] = 0
+    whole = areas > 0
+    for edge in (found[0], found[-1], found[:, 0], found[:, -1]):
+        whole[edge] = False
+    counted = areas[whole] if bool(whole.any()) else areas
+    passing = areas[whole & passes] if bool(whole.any()) else areas[passes]
+    return float(passing.sum()) / max(float(counted.sum()), 1.0)
 
 
 def _gather(arrays: Arrays, reached: Array, inside: Array) -> Array:

@@ -12,6 +12,8 @@ from manifest import WEIGHTS_DIR, WeightsError
 from stopwatch import Stopwatch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.segmenter import Runtime, Segmenter
 
 RUNTIMES = ("torch", "openvino")
@@ -127,9 +129,42 @@ def load_segmenter(
             engine = _build_runtime(runtime, build, state, device)
         except ValueError as error:
             path = weights_dir / spec.weights
-            raise WeightsError(f"{path}: weights of another network; restore the file") from error
+            raise WeightsError(f"{path}: {_what_is_wrong(state)}") from error
         segmenter: Segmenter = build_expert(engine, state, watch)
     return segmenter
+
+
+def open_runtime(expert: str, state: dict[str, Any], device: str) -> "Runtime":
+    """Compute a network whose weights are in no file, as :func:`load_segmenter` would.
+
+    Parameters
+    ----------
+    expert : str
+        One of :data:`EXPERTS`, for the network that it is.
+    state : dict of str to ndarray
+        The network's weights.
+    device : str
+        From :func:`resolve_device`.
+
+    Returns
+    -------
+    Runtime
+
+    Raises
+    ------
+    ValueError
+        If the weights are those of another network.
+    """
+    spec, runtime = SPECS[expert], resolve_runtime("auto", device)
+    build = _function(spec.graphs if runtime == "openvino" else spec.network)
+    return _build_runtime(runtime, build, state, device)
+
+
+def _what_is_wrong(state: "Mapping[str, Any]") -> str:
+    """Tell why weights that are intact do not fit their expert, and what to do."""
+    if "size_weight" in state and "size_centres" not in state:
+        return "the size model is of an earlier version; fit it by python -m training.refit"
+    return "weights of another network; restore the file"
 
 
 def _build_runtime(runtime: str, build: Any, state: dict[str, Any], device: str) -> "Runtime":

@@ -3,7 +3,7 @@
 Networks that went on from the same weights, on other images or crops, mostly lie in one valley: the
 average of their weights then keeps what each of them learnt (Wortsman et al., "Model soups", ICML
 2022). Whether it does is for validation to say (`eval.experts --weights OUT`). The size model of a
-Cellpose expert, a linear map of style vectors that stay alike, is averaged too or taken from one.
+Cellpose expert is taken from one of them; `training.refit` fits one to the average itself.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from training.start import State
 
 logger = logging.getLogger(__name__)
 
-SIZE_MODEL = ("size_weight", "size_bias")
+SIZE_MODEL = ("size_centres", "size_weight", "size_bias")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--size-of", type=Path, metavar="FOLDER",
-        help="one of these, whose size model is taken as it is, instead of the average",
+        help="the one of these whose size model is taken; the first by default",
     )  # fmt: skip
     parser.add_argument(
         "--weights", type=Path, required=True, metavar="FOLDER", help="where the average goes"
@@ -82,7 +82,8 @@ def ship_average(
     weights_dir : Path
         May be one of the folders.
     size_of : Path, optional
-        The folder whose size model is taken; the entry then names its file as ``size_of``.
+        The folder whose size model is taken, by default the first; the entry names its file as
+        ``size_of``.
 
     Raises
     ------
@@ -106,8 +107,8 @@ def ship_average(
     facts = {key: value for key, value in entries[0].items() if key not in told}
     facts["average_of"] = average_of
     average = average_states(states, parts)
-    if size_of is not None:
-        own = list(shares).index(size_of)
+    own = list(shares).index(size_of) if size_of else 0
+    if size_of or states[own].keys() >= set(SIZE_MODEL):
         average |= take_size_model(states[own])
         facts["size_of"] = entries[own]["sha256"]
     write_weights(weights_dir / name, average)

@@ -21,8 +21,11 @@ from models.graphs.library import Model, Node, ops
 from models.graphs.reader import WeightReader
 
 N_LEVELS = 4  # resolutions, each half of the one before
-# Cellpose's notes on diameters, and the size model, which the expert applies to the style
-BESIDE_THE_NETWORK = ("net.diam_mean", "net.diam_labels", "size_weight", "size_bias")
+# Cellpose's notes on diameters, and the size model, which the expert applies to the style: names
+# and numbers of axes
+BESIDE_THE_NETWORK = {
+    "net.diam_mean": 1, "net.diam_labels": 1, "size_centres": 2, "size_weight": 1, "size_bias": 1,
+}  # fmt: skip
 
 
 def build_graphs(state: Mapping[str, NDArray[Any]]) -> dict[str, Model]:
@@ -51,8 +54,8 @@ def build_graphs(state: Mapping[str, NDArray[Any]]) -> dict[str, Model]:
     1 x 1 convolution; those behind a sum stay a scale and a shift.
     """
     reader = WeightReader(state)
-    for name in BESIDE_THE_NETWORK:
-        reader.take(name, 1)
+    for name, n_axes in BESIDE_THE_NETWORK.items():
+        reader.take(name, n_axes)
     windows, x = window_input()
     levels: list[Node] = []
     for k in range(N_LEVELS):

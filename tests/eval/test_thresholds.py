@@ -6,9 +6,10 @@ from scipy import ndimage
 
 import eval.thresholds
 from eval.thresholds import Replay, main, score_thresholds
-from models.cellpose_expert import NET_DIAMETER_PX, CellposeSegmenter, SizeModel
+from models.cellpose_expert import NET_DIAMETER_PX, CellposeSegmenter
 from models.flow_targets import encode_flows
 from models.flows import FlowThresholds
+from models.size_model import SizeModel
 from tests.fakes import draw_discs
 from tests.training.folders import write_index
 from training.data import list_records
@@ -48,7 +49,9 @@ class NativeExpert(CellposeSegmenter):
 @pytest.fixture
 def expert():
     assert 2 * BRIGHT[0][2] == NET_DIAMETER_PX
-    return NativeExpert(ExactRuntime(), SizeModel(np.zeros(256, np.float32), 0.0))
+    return NativeExpert(
+        ExactRuntime(), SizeModel(np.zeros((1, 256), np.float32), np.zeros(1, np.float32), 0.0)
+    )
 
 
 @pytest.fixture

@@ -219,6 +219,25 @@ def test_thresholds_decide_what_is_found_and_kept_but_not_what_is_sound():
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize(
+    ("turned", "sound"),
+    [((), 1.0), ((1,), 1.0), ((2,), 0.0), ((1, 2), 0.0)],  # 1 is cut by the edge, 2 is whole
+)
+def test_cells_that_the_edge_cuts_do_not_tell_whether_flows_are_sound(kind, turned, sound):
+    labels = draw_discs((60, 120), [(30, 4, 14), (30, 88, 14)])
+    maps = perfect_maps(labels)
+    maps[:2, np.isin(labels, turned)] *= 0.2
+    assert decode_and_check(kind(maps)).sound == sound
+
+
+@pytest.mark.parametrize(("length", "sound"), [(1.0, 1.0), (0.2, 0.0)])
+def test_where_no_cell_is_whole_all_tell(length, sound):
+    maps = perfect_maps(draw_discs((60, 60), [(30, 2, 14), (30, 58, 14)]))
+    maps[:2] *= length
+    assert decode_and_check(maps).sound == sound
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
 def test_the_flow_of_the_instances_is_as_long_as_the_network_is_sure(kind):
     labels = draw_discs((60, 120), [(30, 30, 14), (30, 88, 14)])
     maps = perfect_maps(labels)

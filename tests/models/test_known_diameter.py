@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from models import cdnet_expert, unet_expert
-from models.cellpose_expert import NET_DIAMETER_PX, SCALE_RANGE, CellposeSegmenter, SizeModel
+from models.cellpose_expert import NET_DIAMETER_PX, SCALE_RANGE, CellposeSegmenter
 from models.segmenter import Segmenter
+from models.size_model import SizeModel
 
 
 class SilentRuntime:
@@ -21,7 +22,9 @@ class SilentRuntime:
 
 @pytest.fixture
 def cellpose() -> Segmenter:
-    return CellposeSegmenter(SilentRuntime(), SizeModel(np.ones(1, np.float32), 0.0))
+    return CellposeSegmenter(
+        SilentRuntime(), SizeModel(np.ones((1, 1), np.float32), np.ones(1, np.float32), 0.0)
+    )
 
 
 @pytest.mark.parametrize("diameter_px", [8.0, 15.0, 30.0, 61.7, 400.0])

@@ -103,6 +103,7 @@ def test_the_size_model_comes_with_the_weights(random_weights):
     segmenter = load_segmenter("cellpose_phase", "cpu", random_weights)
     assert isinstance(segmenter, CellposeSegmenter)
     assert np.array_equal(segmenter.size.weight, state["size_weight"].astype(np.float32))
+    assert np.array_equal(segmenter.size.centres, state["size_centres"].astype(np.float32))
     assert segmenter.size.bias == state["size_bias"][0]
 
 

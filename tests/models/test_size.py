@@ -9,7 +9,6 @@ from models.cellpose_expert import (
     NET_DIAMETER_PX,
     SCALE_RANGE,
     CellposeSegmenter,
-    SizeModel,
     build_dye_expert,
     build_expert,
     build_grey_expert,
@@ -23,6 +22,7 @@ from models.looks import (
     measure_look,
     typical_diameter,
 )
+from models.size_model import KERNEL, SizeModel
 from models.size_view import LOOK_PX, STYLE_PX, WIDE_PX, cut_busy, resize_view
 from tests.cells import draw_discs
 from tests.fakes import array_image
@@ -59,12 +59,22 @@ class DiscRuntime:
         return np.array([[np.log(diameter / NET_DIAMETER_PX)]], np.float32)
 
 
+class PlainSizeModel(SizeModel):
+    """Pass on what the style tells."""
+
+    def __init__(self) -> None:
+        super().__init__(np.zeros((1, 1), np.float32), np.zeros(1, np.float32), 0.0)
+
+    def scale_step(self, style):
+        return float(np.exp(-style[0]))
+
+
 class DiscSegmenter(CellposeSegmenter):
     """See discs; its size model passes on what the style tells."""
 
     def __init__(self, log_ratio: float | None = None) -> None:
         self.discs = DiscRuntime(log_ratio)
-        super().__init__(self.discs, SizeModel(np.ones(1, np.float32), 0.0))
+        super().__init__(self.discs, PlainSizeModel())
 
 
 class ToldSegmenter(DiscSegmenter):
@@ -145,15 +155,18 @@ def test_no_view_leaves_the_image_as_it_is():
     assert DiscSegmenter().choose_scale([]) == 1.0
 
 
-def test_the_size_model_is_linear_in_the_logarithm():
-    model = SizeModel(np.array([2.0, -1.0], np.float32), 0.5)
-    step = model.scale_step(np.array([0.25, 1.0], np.float32))  # 0.5 - 1 + 0.5: 30 px already
-    assert step == pytest.approx(1.0)
-    assert model.scale_step(np.array([0.5, 1.0], np.float32)) == pytest.approx(np.exp(-0.5))
+def test_a_style_that_is_known_tells_its_size_and_another_that_of_all():
+    centres = np.eye(3, dtype=np.float32)
+    model = SizeModel(centres, np.array([1.0, -2.0, 0.0], np.float32), 0.5)
+    other = np.exp(-KERNEL * 2)  # how much one unit vector tells of one at a right angle to it
+    assert model.scale_step(centres[0]) == pytest.approx(np.exp(-(1 - 2 * other + 0.5)))
+    assert model.scale_step(centres[1]) == pytest.approx(np.exp(-(other - 2 + 0.5)))
+    assert model.scale_step(np.array([0, 0, -9], np.float32)) == pytest.approx(np.exp(-0.5))
 
 
 def test_a_style_that_is_no_vector_tells_nothing():
-    assert SizeModel(np.ones(2, np.float32), 0.5).scale_step(np.array([np.nan, 1.0])) == 1.0
+    model = SizeModel(np.ones((1, 2), np.float32), np.ones(1, np.float32), 0.5)
+    assert model.scale_step(np.array([np.nan, 1.0], np.float32)) == 1.0
 
 
 def test_a_style_that_says_twice_too_large_halves_the_scale_each_round():
@@ -184,7 +197,8 @@ def test_a_large_view_is_first_seen_whole():
 @pytest.mark.parametrize("build", [build_expert, build_grey_expert, build_dye_expert])
 def test_the_grey_experts_ask_for_the_style_on_larger_windows(build):
     discs = DiscRuntime(log_ratio=0.0)
-    state = {"size_weight": np.ones(1, np.float32), "size_bias": np.zeros(1, np.float32)}
+    zero = np.zeros(1, np.float32)
+    state = {"size_centres": zero[None], "size_weight": zero, "size_bias": zero}
     segmenter = build(discs, state)
     side = WIDE_PX if build is build_grey_expert else STYLE_PX
     assert segmenter.style_scale(np.zeros((2 * side, 100, 3), np.float32)) == 0.5
@@ -255,11 +269,38 @@ def test_a_sound_look_is_the_only_one():
     assert segmenter.discs.n_maps == 1
 
 
-def test_where_cells_are_off_half_and_twice_the_scale_are_looked_at_and_then_in_between():
+def test_where_cells_are_off_the_scale_that_they_ask_for_is_looked_at():
     segmenter = DiscSegmenter()
     scale = segmenter.refine_scale([disc_view(26)], 1.0)
-    assert segmenter.discs.n_maps == 5
+    assert segmenter.discs.n_maps == 2
     assert scale == pytest.approx(NET_DIAMETER_PX / 52, rel=0.05)
+
+
+class DoubtfulSegmenter(DiscSegmenter):
+    """See cells of a size, and flows that never agree, best at one scale."""
+
+    def __init__(self, size_ratio, best_scale):
+        super().__init__()
+        self.size_ratio, self.best_scale = size_ratio, best_scale
+        self.scales: list[float] = []
+
+    def look(self, views, scale, side_px=LOOK_PX):
+        self.scales.append(scale)
+        octaves = abs(np.log2(scale / self.best_scale))
+        return Look(scale, self.size_ratio, 0.7 / (1 + octaves))
+
+
+@pytest.mark.parametrize(
+    ("size_ratio", "scales"),
+    [
+        (1.0, [1, 0.5, 2, 2**0.5, 2**1.5]),  # content with the first scale: it is not asked again
+        (2.0, [1, 0.5**0.35, 0.5, 2, 2**0.5, 2**1.5]),
+    ],
+)
+def test_where_that_helps_not_half_and_twice_and_what_lies_beside_the_best(size_ratio, scales):
+    segmenter = DoubtfulSegmenter(size_ratio, 2.0)
+    segmenter.refine_scale([disc_view(15)], 1.0)
+    assert segmenter.scales == pytest.approx(scales)
 
 
 def judge(radius, scale):
@@ -286,10 +327,10 @@ def test_cells_further_off_mend_the_scale_and_still_ask_for_no_other_look():
     assert n_looks == 0
 
 
-def test_where_the_cells_of_a_whole_image_are_far_off_other_scales_are_looked_at():
+def test_where_the_cells_of_a_whole_image_are_far_off_another_scale_is_looked_at():
     chosen, n_looks = judge(26, 1.0)
     assert chosen == pytest.approx(NET_DIAMETER_PX / 52, rel=0.05)
-    assert n_looks == 4
+    assert n_looks == 1
 
 
 def label_discs(segmenter, radius, folder):
@@ -306,10 +347,10 @@ def test_a_small_image_is_seen_once_if_the_guess_was_good(tmp_path):
     np.testing.assert_array_equal(labels, label_discs(given, 15, tmp_path))
 
 
-def test_a_small_image_is_seen_at_other_scales_if_the_guess_was_bad(tmp_path):
+def test_a_small_image_is_seen_at_another_scale_if_the_guess_was_bad(tmp_path):
     segmenter = DiscSegmenter(log_ratio=0.0)  # content with the scale of 1 that is twice too large
     labels = label_discs(segmenter, 30, tmp_path)
-    assert segmenter.discs.n_maps == 6  # at 1, beside it, in between, and where it was mended to
+    assert segmenter.discs.n_maps == 3  # at 1, a look where it was mended to, and all of it there
     assert labels.max() == 9
 
 

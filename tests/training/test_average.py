@@ -15,7 +15,8 @@ NAME = f"{EXPERT}.safetensors"
 def make_weights(folder, values, shape=(3,), with_size=True, **facts):
     state = {"layer": torch.full(shape, float(values)), "n_batches": torch.tensor(int(values))}
     if with_size:
-        size = {"size_weight": torch.full((5,), float(values)), "size_bias": torch.ones(1)}
+        size = {"size_centres": torch.full((5, 2), float(values)), "size_bias": torch.ones(1)}
+        size["size_weight"] = torch.full((5,), float(values))
         state |= size
     write_weights(folder / NAME, state)
     write_entry(folder, NAME, {"network": "cpnet", "size_ratio_error": 1.2, **facts})
@@ -56,17 +57,17 @@ def test_the_manifest_tells_what_was_averaged(two, tmp_path):
     assert entry["sha256"] not in of_files
 
 
-def test_the_size_model_may_be_that_of_one(two, tmp_path):
-    first, second = two
-    further = ("--size-of", str(second))
-    assert average(tmp_path / "out", (first, 1), (second, 1), further=further) == 0
+@pytest.mark.parametrize(("further", "own"), [((), 0), (("--size-of", "b"), 1)])
+def test_the_size_model_is_that_of_one(two, tmp_path, monkeypatch, further, own):
+    monkeypatch.chdir(tmp_path)
+    shares = [(folder.relative_to(tmp_path), 1) for folder in two]
+    assert average(tmp_path / "out", *shares, further=further) == 0
     state = read_weights(NAME, tmp_path / "out")
     np.testing.assert_allclose(state["layer"], np.full(3, 2.5))
-    np.testing.assert_allclose(state["size_weight"], np.full(5, 4.0))
+    np.testing.assert_allclose(state["size_centres"], np.full((5, 2), (1.0, 4.0)[own]))
+    np.testing.assert_allclose(state["size_weight"], np.full(5, (1.0, 4.0)[own]))
     entry = read_manifest(tmp_path / "out")[NAME]
-    assert entry["size_of"] == read_manifest(second)[NAME]["sha256"]
-    assert average(tmp_path / "again", (tmp_path / "out", 1), (first, 1)) == 0
-    assert "size_of" not in read_manifest(tmp_path / "again")[NAME]
+    assert entry["size_of"] == read_manifest(two[own])[NAME]["sha256"]
 
 
 def test_a_network_without_a_size_model_has_none_to_take(tmp_path, caplog):

@@ -14,11 +14,12 @@ import models.cpnet
 import models.vgg16
 import training.cli
 import training.export
+import training.refit
 import training.router_run
 import training.size
-from manifest import read_manifest, verified_path, write_entry
+from manifest import WeightsError, read_manifest, verified_path, write_entry
 from models.registry import load_segmenter
-from models.weights import read_weights
+from models.weights import read_weights, write_weights
 from router.router import Route
 from tests.cells import draw_discs
 from tests.training.folders import (
@@ -45,11 +46,12 @@ def quick_training(monkeypatch):
     monkeypatch.setattr(models.vgg16, "ENCODER", ((4,), (4,), (8,), (8,), (8,)))
     monkeypatch.setattr(models.vgg16, "DECODER", (8, 8, 8, 8, 16))
     monkeypatch.setattr(models.cdnet, "WIDTH", 16)
-    monkeypatch.setattr(training.size, "N_DRAWS", 10)
-    monkeypatch.setattr("training.size.WIDE_PX", 96)
+    monkeypatch.setattr(training.size, "N_CENTRES", 10)
+    monkeypatch.setattr("training.size.STYLE_PX", 96)
     small = GeometrySettings(64)
     recipes = {name: replace(recipe, geometry=small) for name, recipe in RECIPES.items()}
     monkeypatch.setattr(training.cli, "RECIPES", recipes)
+    monkeypatch.setattr(training.refit, "RECIPES", recipes)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     yield
     load_segmenter.cache_clear()
@@ -151,6 +153,39 @@ def test_the_manifest_says_how_an_expert_was_trained(train, tmp_path):
         if not name.startswith("size_"):
             halved = value.half() if value.is_floating_point() else value
             assert np.array_equal(saved[name], halved.numpy()), name
+
+
+def test_the_size_model_of_trained_weights_is_fitted_anew(train, data_dir, tmp_path):
+    assert train("cellpose_base") == 0
+    assert train("cellpose_dic") == 0
+    weights, name = tmp_path / "weights", "cellpose_dic.safetensors"
+    before, entry = read_weights(name, weights), read_manifest(weights)[name]
+    # as an earlier version wrote it
+    linear = {k: v for k, v in before.items() if not k.startswith("size_")}
+    linear["size_weight"] = np.ones(16, np.float32)
+    write_weights(weights / name, {k: torch.from_numpy(v) for k, v in linear.items()})
+    write_entry(weights, name, entry | {"size_of": "another"})
+    with pytest.raises(WeightsError, match=r"training\.refit"):
+        load_segmenter("cellpose_dic", "cpu", weights)
+    folders = ["--data", data_dir, "--weights", weights, "--runs", tmp_path / "runs"]
+    assert training.refit.main(["cellpose_dic", *map(str, folders)]) == 0
+    after = read_weights(name, weights)
+    assert after.keys() == before.keys()
+    assert after["size_weight"].any()
+    for key, value in before.items():
+        if not key.startswith("size_"):
+            assert np.array_equal(after[key], value), key
+    again = read_manifest(weights)[name]
+    assert again["size_commit"]
+    assert {k for k in entry if entry[k] != again[k]} <= {"sha256", "size_ratio_error"}
+    assert "size_of" not in again
+    load_segmenter("cellpose_dic", "cpu", weights)
+
+
+def test_weights_that_are_not_there_are_named(data_dir, tmp_path, caplog):
+    folders = ["--data", data_dir, "--weights", tmp_path / "none", "--runs", tmp_path / "runs"]
+    assert training.refit.main(["cellpose_dic", *map(str, folders)]) == 1
+    assert "none" in error_line(caplog)
 
 
 def test_a_run_starts_from_the_best_weights_of_another(train, tmp_path):
