@@ -6,7 +6,7 @@ import numpy as np
 
 from models.segmenter import FloatArray
 
-KERNEL = 2.0  # inverse of the squared distance of two styles at which one hardly tells of the other
+KERNEL = 0.5  # wide: narrower ones say little of images unlike all that were learnt from
 N_CENTRES = 2000  # styles that a size model remembers at most
 
 

@@ -12,6 +12,8 @@ from manifest import WeightsError, verified_bytes
 if TYPE_CHECKING:
     import torch
 
+KEPT_WHOLE = ("size_weight",)  # thousands of terms of both signs are summed: halved, they are noise
+
 
 def read_weights(name: str, weights_dir: Path) -> dict[str, NDArray[Any]]:
     """Read a verified weight file.
@@ -44,7 +46,8 @@ def read_weights(name: str, weights_dir: Path) -> dict[str, NDArray[Any]]:
 def write_weights(path: Path, state: "dict[str, torch.Tensor]") -> None:
     """Write a network's state in half precision, complete or not at all.
 
-    A tensor with a value beyond half precision (a batch norm's variance, say) stays float32.
+    A tensor with a value beyond half precision (a batch norm's variance, say) stays float32, and so
+    do those of :data:`KEPT_WHOLE`.
 
     Parameters
     ----------
@@ -63,7 +66,8 @@ def write_weights(path: Path, state: "dict[str, torch.Tensor]") -> None:
         values = np.ascontiguousarray(tensor.detach().cpu().numpy())
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are not finite; the training diverged")
-        halved[name] = _halved(values).reshape(tensor.shape)
+        kept = values if name in KEPT_WHOLE else _halved(values)
+        halved[name] = kept.reshape(tensor.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(save(halved))  # save_file would make it readable for its owner only

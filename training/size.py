@@ -27,7 +27,7 @@ STYLE_OF = "cellpose_general"  # any expert whose network is CPnet
 DIAMETERS_PX = (8.0, 100.0)  # range of apparent diameters it learns, at the window's scale
 VARIED_SHARE = 0.5  # of the views are under other light
 SEEN = 1.5  # of the window's side is cut from a field, so that a window without cells may move
-RIDGE = 0.02  # penalty, in the unit of the kernel, which is 1 at most
+RIDGE = 0.003  # penalty, in the unit of the kernel, which is 1 at most
 
 
 def fit_size_model(model: CellposeNet, task: PatchTask, seed: int = 0) -> float:

@@ -70,6 +70,11 @@ def test_a_card_names_the_files_of_an_average():
     assert "of `cdcdcdcdcdcd`; the size model of `cdcdcdcdcdcd` |" in card
 
 
+def test_a_card_says_where_the_size_model_was_fitted_anew():
+    card = write_card("cellpose_phase", ENTRY | {"size_commit": "f17"}, read_sources())
+    assert "factor of 1.3, fitted anew at `f17`." in card
+
+
 def test_a_card_goes_back_to_the_first_start():
     def trained(started_from, sets, **further):
         facts = {"steps": 7, "hours": 0.1, "device": "cpu", "commit": "50da", "validation_f1": 0.6}

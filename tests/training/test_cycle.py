@@ -49,8 +49,8 @@ class Answers:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(models.cpnet, "WIDTHS", (4, 8, 8, 16))
-    monkeypatch.setattr("training.size.N_DRAWS", 10)
-    monkeypatch.setattr("training.size.WIDE_PX", 96)
+    monkeypatch.setattr("training.size.N_CENTRES", 10)
+    monkeypatch.setattr("training.size.STYLE_PX", 96)
     yield
     load_segmenter.cache_clear()
 
