@@ -210,9 +210,8 @@ def _sound_share(found: Array, passes: Array) -> float:
     whole = areas > 0
     for edge in (found[0], found[-1], found[:, 0], found[:, -1]):
         whole[edge] = False
-    counted = areas[whole] if bool(whole.any()) else areas
-    passing = areas[whole & passes] if bool(whole.any()) else areas[passes]
-    return float(passing.sum()) / max(float(counted.sum()), 1.0)
+    counted = whole if bool(whole.any()) else areas > 0
+    return float(areas[counted & passes].sum()) / max(float(areas[counted].sum()), 1.0)
 
 
 def _gather(arrays: Arrays, reached: Array, inside: Array) -> Array:

@@ -162,8 +162,7 @@ def run(args: argparse.Namespace, stop: Stop) -> bool:
         train_router(args.data, place, args.leave_out)
         if stop.is_set or args.expert == ROUTER:
             return not stop.is_set
-    if not all(record.modality for record in records):
-        records = fill_modalities(records, find_router(place.weights).route)
+    records = complete_modalities(records, place.weights)
     # every expert's data is looked at before the first is trained
     jobs = []
     for name in names:
@@ -176,6 +175,13 @@ def run(args: argparse.Namespace, stop: Stop) -> bool:
         if not train_expert(replace(job, unlabelled=readable), place, stop):
             return False
     return True
+
+
+def complete_modalities(records: list[Record], weights: Path) -> list[Record]:
+    """Let the router of a weights folder tell the modalities, where any is not given."""
+    if all(record.modality for record in records):
+        return records
+    return fill_modalities(records, find_router(weights).route)
 
 
 def list_for_training(args: argparse.Namespace, with_unlabelled: bool) -> list[Record]:

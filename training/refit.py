@@ -16,13 +16,11 @@ from imaging.reading import ImageError
 from manifest import WEIGHTS_DIR, WeightsError, read_manifest, verified_path, write_entry
 from models.registry import EXPERTS
 from models.weights import write_weights
-from training.cli import list_for_training
+from training.cli import complete_modalities, list_for_training
 from training.data import DataError
 from training.experts import Choices, build_task, plan_expert
 from training.export import current_commit, ready_network
-from training.modality import fill_modalities
 from training.recipes import RECIPES
-from training.router_run import find_router
 from training.start import fit_start, read_start
 
 logger = logging.getLogger(__name__)
@@ -68,9 +66,8 @@ def refit(args: argparse.Namespace) -> None:
     path = args.weights / name
     verified_path(name, args.weights)
     facts = read_manifest(args.weights)[name]
-    records = list_for_training(args, with_unlabelled=False)
-    if not all(record.modality for record in records):
-        records = fill_modalities(records, find_router(args.weights).route)
+    listed = list_for_training(args, with_unlabelled=False)
+    records = complete_modalities(listed, args.weights)
     job = plan_expert(args.expert, RECIPES[args.expert], records, Choices())
     task = build_task(job, None, args.runs)
     own = task.network().state_dict()
