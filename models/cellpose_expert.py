@@ -24,8 +24,8 @@ from models.looks import (
     measure_look,
 )
 from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowSpec
-from models.size_model import SizeModel
-from models.size_view import LOOK_PX, STYLE_PX, WIDE_PX, resize_view
+from models.size_model import SizeModel, read_size_model
+from models.size_view import LOOK_PX, SPREAD_PX, WIDE_PX, resize_view
 from stopwatch import SCALE, Stopwatch
 
 N_MAPS = 3  # flow y, flow x, cell logit
@@ -33,7 +33,7 @@ NET_DIAMETER_PX = 30.0  # median cell diameter that the network is trained at (d
 WINDOWS = WindowSpec(tile_px=896, halo_px=48, object_px=256, n_maps=N_MAPS, normalisation="joint")
 GREY_WINDOWS = replace(WINDOWS, normalisation="grey")
 DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
-N_ROUNDS = 3  # estimates from the style vector, each at the scale the last one gave
+N_ROUNDS = 3  # estimates from the spread vector, each at the scale the last one gave
 SETTLED_STEP = 0.15  # the last one changed the scale by less: the cells seen there mend the rest
 SCALE_RANGE = (1 / 16, 4.0)  # cells of 480 px down to 7.5 px
 
@@ -44,7 +44,7 @@ class CellposeSegmenter(Segmenter):
     Parameters
     ----------
     runtime : Runtime
-        Computes CPnet: ``maps`` (N, 3, Y, X) and ``style`` (N, 256).
+        Computes CPnet: ``maps`` (N, 3, Y, X) and ``spread`` (N, 384).
     size : SizeModel
     watch : Stopwatch, optional
     windows : WindowSpec
@@ -52,12 +52,10 @@ class CellposeSegmenter(Segmenter):
         channels are separate dyes.
     thresholds : FlowThresholds
         What decides which pixels and instances are cells.
-    style_px : int
-        Largest side of the windows that the style vector is asked for, a multiple of 32.
 
     Notes
     -----
-    The scale brings the median cell to 30 px: the style vector gives a guess, repeated at its own
+    The scale brings the median cell to 30 px: the spread vector gives a guess, repeated at its own
     scale; the cells found there mend it (Stringer et al. 2021, "size model"). Where they and the
     flows contradict each other, the scale that they ask for is looked at, then half and twice the
     better of the two, and then beside the best. A small image is labelled at the guess, and the
@@ -71,17 +69,16 @@ class CellposeSegmenter(Segmenter):
         watch: Stopwatch | None = None,
         windows: WindowSpec = WINDOWS,
         thresholds: FlowThresholds = STOCK_THRESHOLDS,
-        style_px: int = STYLE_PX,
     ) -> None:
         super().__init__(runtime, windows, watch)
-        self.size, self.thresholds, self.style_px = size, thresholds, style_px
+        self.size, self.thresholds = size, thresholds
 
-    def style_scale(self, view: FloatArray) -> float:
-        """Estimate the scale of one view from its style vector alone."""
-        scale = min(1.0, self.style_px / max(view.shape[:2]))
+    def spread_scale(self, view: FloatArray) -> float:
+        """Estimate the scale of one view from its spread vector alone."""
+        scale = min(1.0, SPREAD_PX / max(view.shape[:2]))
         for _ in range(N_ROUNDS):
-            (style,) = self.compute("style", resize_view(view, scale, self.style_px)[None])
-            step = self.size.scale_step(style)
+            (spread,) = self.compute("spread", resize_view(view, scale, SPREAD_PX)[None])
+            step = self.size.scale_step(spread)
             scale = float(np.clip(scale * step, *SCALE_RANGE))
             if abs(step - 1.0) < SETTLED_STEP:
                 break
@@ -102,13 +99,13 @@ class CellposeSegmenter(Segmenter):
         return maps[2]
 
     def _choose_scale(self, views: Sequence[FloatArray]) -> float:
-        """Choose a scale within 1/16 and 4: by the style vectors, then by the cells."""
+        """Choose a scale within 1/16 and 4: by the spread vectors, then by the cells."""
         return self.refine_scale(views, self.guess_scale(views)) if views else 1.0
 
     def guess_scale(self, views: Sequence[FloatArray]) -> float:
-        """Guess the scale of an image from the style vectors of one or more views."""
+        """Guess the scale of an image from the spread vectors of one or more views."""
         with self.watch.stage(SCALE):
-            guesses = [self.style_scale(view) for view in views]
+            guesses = [self.spread_scale(view) for view in views]
             return float(np.exp(np.median(np.log(guesses))))
 
     def refine_scale(self, views: Sequence[FloatArray], scale: float) -> float:
@@ -141,14 +138,14 @@ class CellposeSegmenter(Segmenter):
             seen = self._check(maps)
         with self.watch.stage(SCALE):
             mended = self._mend(views, measure_look(scale, [seen], NET_DIAMETER_PX))
-        return scale if is_near(mended, scale) else mended, seen.kept
+        return scale if is_near(scale, mended) else mended, seen.kept
 
     def _mend(self, views: Sequence[FloatArray], guess: Look) -> float:
         """Follow a look if it or the one it leads to is sound, else the best of several."""
         if guess.is_sound:
             return guess.fit(SCALE_RANGE)
         trusted, looks, wanted = guess.scale, [guess], guess.fit(SCALE_RANGE)
-        if not is_near(wanted, guess.scale):
+        if not is_near(guess.scale, wanted):
             looks.append(self.look(views, wanted))
             if looks[-1].is_sound:
                 return looks[-1].fit(SCALE_RANGE)
@@ -185,7 +182,6 @@ def build_expert(
     state: Mapping[str, NDArray[Any]],
     watch: Stopwatch | None = None,
     windows: WindowSpec = WINDOWS,
-    style_px: int = STYLE_PX,
 ) -> CellposeSegmenter:
     """Build a Cellpose expert.
 
@@ -198,26 +194,25 @@ def build_expert(
     watch : Stopwatch, optional
         Counts the seconds of network and decoding.
     windows : WindowSpec
-    style_px : int
-        Largest side of the windows that the style vector is asked for.
 
     Returns
     -------
     CellposeSegmenter
+
+    Raises
+    ------
+    ValueError
+        If the size model is of an earlier version.
     """
-    size = SizeModel(
-        state["size_centres"].astype(np.float32),
-        state["size_weight"].astype(np.float32),
-        float(state["size_bias"][0]),
-    )
-    return CellposeSegmenter(runtime, size, watch, windows, style_px=style_px)
+    size = read_size_model(state)
+    return CellposeSegmenter(runtime, size, watch, windows)
 
 
 def build_grey_expert(
     runtime: Runtime, state: Mapping[str, NDArray[Any]], watch: Stopwatch | None = None
 ) -> CellposeSegmenter:
     """Build a Cellpose expert of phase contrast or DIC, as :func:`build_expert` the others."""
-    return build_expert(runtime, state, watch, GREY_WINDOWS, WIDE_PX)
+    return build_expert(runtime, state, watch, GREY_WINDOWS)
 
 
 def build_dye_expert(

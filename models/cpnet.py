@@ -5,7 +5,7 @@ from cellpose.resnet_torch import CPnet
 from torch import nn
 
 from models.cellpose_expert import N_MAPS
-from models.size_model import N_CENTRES
+from models.size_model import N_CENTRES, SPREAD_LEVELS
 
 WIDTHS = (32, 64, 128, 256)  # channels of the four resolutions (Cellpose's nbase)
 
@@ -32,7 +32,9 @@ class CellposeNet(nn.Module):
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         self.net = CPnet([in_channels, *WIDTHS], nout=N_MAPS, sz=3)
-        self.register_buffer("size_centres", torch.zeros(N_CENTRES, WIDTHS[-1]))
+        self.register_buffer(
+            "size_centres", torch.zeros(N_CENTRES, sum(WIDTHS[k] for k in SPREAD_LEVELS))
+        )
         self.register_buffer("size_weight", torch.zeros(N_CENTRES))
         self.register_buffer("size_bias", torch.zeros(1))
 
@@ -52,8 +54,8 @@ class CellposeNet(nn.Module):
         maps: torch.Tensor = self.net(x)[0]
         return maps
 
-    def style(self, x: torch.Tensor) -> torch.Tensor:
-        """Compute the style vector of a batch, without the decoder.
+    def spread(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the spread vector of a batch, without the decoder.
 
         Parameters
         ----------
@@ -62,11 +64,15 @@ class CellposeNet(nn.Module):
 
         Returns
         -------
-        (N, 256) float tensor
-            Unit vectors: the mean of the deepest features over the window.
+        (N, 384) float tensor
+            How much each feature of the two deepest resolutions varies over the window: standard
+            deviations, those of a resolution divided by their root sum of squares.
         """
-        vector: torch.Tensor = self.net.make_style(self.net.downsample(x)[-1])
-        return vector
+        levels = self.net.downsample(x)
+        deviations = [levels[k].float().std((2, 3), correction=0) for k in SPREAD_LEVELS]
+        lengths = [torch.linalg.vector_norm(std, dim=1, keepdim=True) for std in deviations]
+        parts = [std / length for std, length in zip(deviations, lengths, strict=True)]
+        return torch.cat(parts, dim=1)
 
 
 def build_cpnet(in_channels: int = 3) -> CellposeNet:

@@ -12,7 +12,8 @@ from models.size_view import disc_diameters
 DEBRIS = 0.5  # of the diameter that most of the area found has: what is smaller is no cell
 SOUND_KEPT = 0.8  # share of the mask that passes the flow check where the scale is good
 SOUND_RATIO = 1.3  # and how far the median cell may then be from the size the network wants
-NEAR_RATIO = 1.15  # cells found at a scale so near to the one wanted are as good as those at it
+NEAR_RATIO = 1.15  # cells found at a scale so near to the one wanted are as good as those at it,
+LARGER_RATIO = 1.2  # those seen larger than wanted up to here
 OTHER_SCALES = (0.5, 2.0)  # tried, as factors of the guess, where it is not sound
 FINER_SCALES = (0.5**0.5, 2.0**0.5)  # and then of the best of these
 DISTRUST = 0.1  # of an octave away from the guess, in the unit of the score; it grows squared
@@ -127,9 +128,9 @@ def typical_diameter(areas: NDArray[np.intp]) -> float:
     return float(np.median(disc_diameters(cells)))
 
 
-def is_near(scale: float, other: float) -> bool:
-    """Tell whether a network sees the same at two scales, as far as it matters."""
-    return abs(float(np.log(scale / other))) < np.log(NEAR_RATIO)
+def is_near(seen: float, wanted: float) -> bool:
+    """Tell whether what a network sees at a scale is as good as at the scale wanted."""
+    return 1 / NEAR_RATIO < seen / wanted < LARGER_RATIO
 
 
 def best_look(looks: Sequence[Look], guess: float) -> Look:

@@ -127,10 +127,10 @@ def load_segmenter(
         state = read_weights(spec.weights, weights_dir)
         try:
             engine = _build_runtime(runtime, build, state, device)
+            segmenter: Segmenter = build_expert(engine, state, watch)
         except ValueError as error:
             path = weights_dir / spec.weights
             raise WeightsError(f"{path}: {_what_is_wrong(state)}") from error
-        segmenter: Segmenter = build_expert(engine, state, watch)
     return segmenter
 
 
@@ -162,7 +162,9 @@ def open_runtime(expert: str, state: dict[str, Any], device: str) -> "Runtime":
 
 def _what_is_wrong(state: "Mapping[str, Any]") -> str:
     """Tell why weights that are intact do not fit their expert, and what to do."""
-    if "size_weight" in state and "size_centres" not in state:
+    from models.size_model import is_earlier_version
+
+    if is_earlier_version(state):
         return "the size model is of an earlier version; fit it by python -m training.refit"
     return "weights of another network; restore the file"
 

@@ -13,7 +13,7 @@ from stopwatch import SCALE, Stopwatch
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int32]
 
-Output = Literal["maps", "style"]
+Output = Literal["maps", "spread"]
 
 _turn = threading.Lock()  # one network computes at a time: it has all cores, or the GPU, to itself
 
@@ -30,7 +30,7 @@ class Runtime(Protocol):
 
         Parameters
         ----------
-        output : {"maps", "style"}
+        output : {"maps", "spread"}
             The raw maps (N, K, Y, X), or what the network has besides them.
         batch : (N, Y, X, 3) ndarray of float32
             Normalised windows, sides multiples of 32.

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from models.segmenter import FloatArray, LabelArray
 
 LOOK_PX = 256  # largest side of a window whose cells are looked at, in network pixels
-STYLE_PX = 256  # and of one whose style vector alone is asked for, or learnt from
-WIDE_PX = 384  # where more must be seen: styles of grey experts, blind looks
+SPREAD_PX = 256  # and of one whose spread vector alone is asked for, or learnt from
+WIDE_PX = 384  # where more must be seen: blind looks
 MIN_VIEW_PX = 64
 TEXTURE_GRID = 48  # blocks across a window in which its texture is measured: a quarter of a cell
 EMPTY_SHARE = 0.2  # of the most texture that a window has: the middle one shows next to nothing

@@ -103,7 +103,7 @@ def ship_average(
         {"sha256": entry["sha256"], "share": round(part, 4)}
         for entry, part in zip(entries, parts, strict=True)
     ]
-    told = ("size_ratio_error", "average_of", "size_of")
+    told = ("size_ratio_error", "size_ratio_error_unseen", "average_of", "size_of")
     facts = {key: value for key, value in entries[0].items() if key not in told}
     facts["average_of"] = average_of
     average = average_states(states, parts)

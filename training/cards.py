@@ -191,9 +191,11 @@ def _describe_scores(expert: str, entry: Mapping[str, Any], runs: Sequence[Run])
         parts.append(f"{entry['validation_f1_note']}\n")
     if "size_ratio_error" in entry:
         again = f", fitted anew at `{entry['size_commit']}`" if "size_commit" in entry else ""
+        unseen = entry.get("size_ratio_error_unseen")
+        further = f" ({unseen} on data sets left out of its fit)" if unseen else ""
         parts.append(
             "Median error of the cell size estimated from one view: a factor of "
-            f"{entry['size_ratio_error']}{again}.\n"
+            f"{entry['size_ratio_error']}{further}{again}.\n"
         )
     found = [(run, [line for line in run.summaries if _concerns(line, expert)]) for run in runs]
     tables = [_table_of_scores(run, lines) for run, lines in found if lines]

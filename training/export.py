@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -73,13 +74,17 @@ def ready_network(
     network : Module
         On the device.
     facts : dict
-        For Cellpose the error of the size model.
+        For Cellpose the errors of the size model.
     """
     network = task.network().to(device)
     network.load_state_dict(state)
     if not isinstance(network, CellposeNet):
         return network, {}
-    return network, {"size_ratio_error": round(fit_size_model(network, task), 3)}
+    errors = fit_size_model(network, task)
+    facts: dict[str, object] = {"size_ratio_error": round(errors.held_out, 3)}
+    if np.isfinite(errors.unseen):
+        facts["size_ratio_error_unseen"] = round(errors.unseen, 3)
+    return network, facts
 
 
 def export_expert(

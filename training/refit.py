@@ -1,6 +1,6 @@
 """Fit the size model of trained weights anew: ``python -m training.refit EXPERT --data DIR``.
 
-For weights of an earlier version, and for averages, whose style vectors are none of the networks'
+For weights of an earlier version, and for averages, whose spread vectors are none of the networks'
 that they were made of (`training.average`). Nothing else of the weights changes.
 """
 
@@ -73,7 +73,7 @@ def refit(args: argparse.Namespace) -> None:
     own = task.network().state_dict()
     network, fitted = ready_network(task, own | fit_start(own, read_start(path)), args.device)
     write_weights(path, network.state_dict())
-    kept = {key: value for key, value in facts.items() if key != "size_of"}
+    kept = {key: value for key, value in facts.items() if not key.startswith("size_")}
     write_entry(args.weights, name, {**kept, **fitted, "size_commit": current_commit()})
 
 

@@ -1,9 +1,10 @@
-"""Fit the size model of a Cellpose expert: style vector to cell diameter."""
+"""Fit the size model of a Cellpose expert: spread vector to cell diameter."""
 
 import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from models.cellpose_expert import NET_DIAMETER_PX
 from models.cpnet import CellposeNet
 from models.registry import open_runtime
 from models.size_model import KERNEL, N_CENTRES
-from models.size_view import STYLE_PX, resize_view
+from models.size_view import SPREAD_PX, resize_view
 from training.cellpose_task import FIELD_DIAMETER_PX
 from training.fields import Field
 from training.intensity import vary_intensity
@@ -23,14 +24,31 @@ from training.sampling import FieldSampler
 
 logger = logging.getLogger(__name__)
 
-STYLE_OF = "cellpose_general"  # any expert whose network is CPnet
-DIAMETERS_PX = (8.0, 100.0)  # range of apparent diameters it learns, at the window's scale
+SPREAD_OF = "cellpose_general"  # any expert whose network is CPnet
+DIAMETERS_PX = (4.0, 128.0)  # apparent diameters it learns, in pixels of the window
 VARIED_SHARE = 0.5  # of the views are under other light
 SEEN = 1.5  # of the window's side is cut from a field, so that a window without cells may move
-RIDGE = 0.003  # penalty, in the unit of the kernel, which is 1 at most
+RIDGE = 0.1  # penalty, in the unit of the kernel, which is 1 at most
 
 
-def fit_size_model(model: CellposeNet, task: PatchTask, seed: int = 0) -> float:
+@dataclass(frozen=True)
+class SizeErrors:
+    """How far the answers of a size model are off, as factors (1.1 = 10 %), each a median.
+
+    Attributes
+    ----------
+    held_out : float
+        On the eleventh of the views that it was not fitted to.
+    unseen : float
+        On the views of a data set that a fit to all others has not seen: the mean over the data
+        sets, of logarithms. The network has seen them. NaN for a single data set.
+    """
+
+    held_out: float
+    unseen: float
+
+
+def fit_size_model(model: CellposeNet, task: PatchTask, seed: int = 0) -> SizeErrors:
     """Fit ``size_centres``, ``size_weight`` and ``size_bias`` of a network in place.
 
     Parameters
@@ -45,54 +63,84 @@ def fit_size_model(model: CellposeNet, task: PatchTask, seed: int = 0) -> float:
 
     Returns
     -------
-    float
-        Median ratio error on the held-out eleventh, as a factor (1.1 = 10 % off).
+    SizeErrors
 
     Notes
     -----
     Kernel ridge regression of the logarithm of diameter over 30 px, see
     :class:`models.size_model.SizeModel`.
     """
-    styles, targets = _draw_styles(model, task, np.random.default_rng(seed))
-    n_fit = max(1, len(styles) * 10 // 11)
-    bias = targets[:n_fit].mean()
-    ridge = KernelRidge(alpha=RIDGE, kernel="rbf", gamma=KERNEL)
-    ridge.fit(styles[:n_fit], targets[:n_fit] - bias)
-    error = np.abs(ridge.predict(styles[n_fit:]) + bias - targets[n_fit:])
-    ratio = float(np.exp(np.median(error)))
-    logger.info("size model: median ratio error %.3f on held-out views", ratio)
-    for kept, fitted in (
-        (model.size_centres, styles[:n_fit]),
+    views = _draw_views(model, task, np.random.default_rng(seed))
+    n_fit = max(1, len(views.targets) * 10 // 11)
+    fitted = views.take(slice(n_fit))
+    ridge, bias = _fit(fitted)
+    unseen = [
+        _median_error(_fit(views.take(~is_own)), views.take(is_own))
+        for is_own in (views.sources == name for name in np.unique(views.sources))
+        if not is_own.all()
+    ]
+    errors = SizeErrors(
+        float(np.exp(_median_error((ridge, bias), views.take(slice(n_fit, None))))),
+        float(np.exp(np.mean(unseen))) if unseen else float("nan"),
+    )
+    logger.info("size model: off by %.3f, by %.3f on unseen sources", *astuple(errors))
+    for kept, values in (
+        (model.size_centres, fitted.spreads),
         (model.size_weight, ridge.dual_coef_),
     ):
         kept.zero_()
-        kept[:n_fit] = torch.from_numpy(fitted.astype(np.float32))
-    model.size_bias.fill_(float(bias))
-    return ratio
+        kept[:n_fit] = torch.from_numpy(values.astype(np.float32))
+    model.size_bias.fill_(bias)
+    return errors
 
 
-def _draw_styles(
-    model: CellposeNet, task: PatchTask, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Draw views of training fields: style vectors (N, 256), and the logarithms of their sizes."""
+@dataclass(frozen=True, eq=False)
+class _Views:
+    """Views of training fields: spread vectors (N, 384), logarithms of sizes and data sets (N,)."""
+
+    spreads: NDArray[np.float32]
+    targets: NDArray[np.float64]
+    sources: NDArray[np.str_]
+
+    def take(self, which: slice | NDArray[np.bool_]) -> "_Views":
+        """Give some of them."""
+        return _Views(self.spreads[which], self.targets[which], self.sources[which])
+
+
+def _fit(views: _Views) -> tuple[KernelRidge, float]:
+    """Fit a regression, and the bias that its answers lack."""
+    bias = float(views.targets.mean())
+    ridge = KernelRidge(alpha=RIDGE, kernel="rbf", gamma=KERNEL)
+    return ridge.fit(views.spreads, views.targets - bias), bias
+
+
+def _median_error(fit: tuple[KernelRidge, float], views: _Views) -> float:
+    """Give the median error of a fit's answers for views, of logarithms."""
+    ridge, bias = fit
+    return float(np.median(np.abs(ridge.predict(views.spreads) + bias - views.targets)))
+
+
+def _draw_views(model: CellposeNet, task: PatchTask, rng: np.random.Generator) -> _Views:
+    """Draw views of training fields."""
     state = {name: value.cpu().numpy() for name, value in model.state_dict().items()}
-    runtime = open_runtime(STYLE_OF, state, str(next(model.parameters()).device))
-    styles, targets = [], []
+    runtime = open_runtime(SPREAD_OF, state, str(next(model.parameters()).device))
+    spreads, targets, sources = [], [], []
     sampler = FieldSampler(task.train, _even_emphasis(task.train), task.guests, task.guest_share)
     for _ in range(N_CENTRES * 11 // 10):
         field, _peers = sampler.draw(rng)
         diameter = np.exp(rng.uniform(*np.log(DIAMETERS_PX)))
         factor = min(diameter / FIELD_DIAMETER_PX, 1200 / max(field.labels.shape))
         window = resize_view(
-            _cut(field, math.ceil(SEEN * STYLE_PX / factor), rng), factor, STYLE_PX
+            _cut(field, math.ceil(SEEN * SPREAD_PX / factor), rng), factor, SPREAD_PX
         )
         if rng.random() < VARIED_SHARE:
             window = vary_intensity(window, task.colour_of(field.modality), rng)
-        (style,) = runtime.run("style", window[None])
-        if np.isfinite(style).all():  # it is not where no feature responds
-            styles.append(style)
+        (spread,) = runtime.run("spread", window[None])
+        if np.isfinite(spread).all():  # it is not where no feature varies
+            spreads.append(spread)
             targets.append(np.log(factor * FIELD_DIAMETER_PX / NET_DIAMETER_PX))
-    return np.array(styles), np.array(targets)
+            sources.append(field.dataset)
+    return _Views(np.array(spreads), np.array(targets), np.array(sources))
 
 
 def _cut(field: Field, side: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -19,17 +19,18 @@ from models.graphs.layers import (
 )
 from models.graphs.library import Model, Node, ops
 from models.graphs.reader import WeightReader
+from models.size_model import SPREAD_LEVELS
 
 N_LEVELS = 4  # resolutions, each half of the one before
-# Cellpose's notes on diameters, and the size model, which the expert applies to the style: names
-# and numbers of axes
+# Cellpose's notes on diameters, and the size model, which the expert applies to the spread:
+# names and numbers of axes
 BESIDE_THE_NETWORK = {
     "net.diam_mean": 1, "net.diam_labels": 1, "size_centres": 2, "size_weight": 1, "size_bias": 1,
 }  # fmt: skip
 
 
 def build_graphs(state: Mapping[str, NDArray[Any]]) -> dict[str, Model]:
-    """Build the graphs of the raw maps and of the style vector.
+    """Build the graphs of the raw maps and of the spread vector.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def build_graphs(state: Mapping[str, NDArray[Any]]) -> dict[str, Model]:
     -------
     dict of str to Model
         From windows (N, Y, X, 3) with sides that are multiples of 8: ``maps`` to (N, 3, Y, X)
-        float32, ``style`` to (N, 256) float32 unit vectors.
+        float32, ``spread`` to (N, 384) float32, as `models.cpnet.CellposeNet.spread` says.
 
     Raises
     ------
@@ -62,13 +63,25 @@ def build_graphs(state: Mapping[str, NDArray[Any]]) -> dict[str, Model]:
         x = _down(reader, f"net.downsample.down.res_down_{k}", pool_largest(x) if k else x)
         levels.append(x)
     mean = ops.reduce_mean(x, np.array([2, 3]))
-    style = ops.divide(mean, ops.sqrt(ops.reduce_sum(ops.multiply(mean, mean), [1], True)))
+    style = _unit(mean)
+    spread = ops.concat([_unit(_deviate(levels[k])) for k in SPREAD_LEVELS], 1)
     for k in reversed(range(N_LEVELS)):
         x = _up(reader, f"net.upsample.up.res_up_{k}", x, levels[k], style, k < N_LEVELS - 1)
     x = ops.relu(transform(x, reader.batch_norm("net.output.0")))
     maps = convolve(x, reader.linear("net.output.2", 4))
     reader.expect_all_used()
-    return {"maps": Model([maps], [windows]), "style": Model([style], [windows])}
+    return {"maps": Model([maps], [windows]), "spread": Model([spread], [windows])}
+
+
+def _deviate(x: Node) -> Node:
+    """Give the standard deviation (N, C) of maps (N, C, Y, X)."""
+    apart = ops.subtract(x, ops.reduce_mean(x, np.array([2, 3]), True))
+    return ops.sqrt(ops.reduce_mean(ops.multiply(apart, apart), np.array([2, 3])))
+
+
+def _unit(vectors: Node) -> Node:
+    """Divide vectors (N, C) by their lengths."""
+    return ops.divide(vectors, ops.sqrt(ops.reduce_sum(ops.multiply(vectors, vectors), [1], True)))
 
 
 def _down(reader: WeightReader, name: str, x: Node) -> Node:

@@ -61,7 +61,7 @@ def test_graphs_equal_the_network_at_any_size(states):
     rng = np.random.default_rng(0)
     for shape in SHAPES:
         batch = rng.normal(0.0, 1.0, (*shape, 3)).astype(np.float32)
-        for output in ("maps", "style") if build is build_cpnet else ("maps",):
+        for output in ("maps", "spread") if build is build_cpnet else ("maps",):
             wanted = expected.run(output, batch)
             found = runtime.run(output, batch)
             assert found.dtype == np.float32

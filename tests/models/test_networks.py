@@ -199,3 +199,25 @@ def test_a_network_that_fails_leaves_the_turn_to_others():
     for _ in range(2):  # a turn that is not given back would block the second
         with pytest.raises(MemoryError):
             expert.forward(np.zeros((1, 32, 32, 3), np.float32))
+
+
+def test_the_spread_of_features_does_not_tell_how_strong_they_are():
+    torch.manual_seed(0)
+    network = build_cpnet().eval()
+    x = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        deep, deepest = network.net.downsample(x)[-2:]
+        spread = network.spread(x)
+        for part, level in zip(spread.split((128, 256), dim=1), (deep, deepest), strict=True):
+            std = level.flatten(2).var(2, correction=0).sqrt()
+            torch.testing.assert_close(part, std / std.square().sum(1, keepdim=True).sqrt())
+            np.testing.assert_allclose(part.square().sum(1), 1.0, rtol=1e-5)
+
+
+def test_where_no_feature_varies_there_is_no_spread():
+    network = build_cpnet().eval()
+    for name, parameter in network.named_parameters():
+        if name.endswith(("weight", "bias")):
+            torch.nn.init.zeros_(parameter)
+    with torch.inference_mode():
+        assert network.spread(torch.rand(1, 3, 64, 64)).isnan().all()

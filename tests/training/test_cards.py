@@ -73,6 +73,8 @@ def test_a_card_names_the_files_of_an_average():
 def test_a_card_says_where_the_size_model_was_fitted_anew():
     card = write_card("cellpose_phase", ENTRY | {"size_commit": "f17"}, read_sources())
     assert "factor of 1.3, fitted anew at `f17`." in card
+    card = write_card("cellpose_phase", ENTRY | {"size_ratio_error_unseen": 1.4}, read_sources())
+    assert "factor of 1.3 (1.4 on data sets left out of its fit)." in card
 
 
 def test_a_card_goes_back_to_the_first_start():

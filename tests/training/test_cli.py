@@ -47,7 +47,7 @@ def quick_training(monkeypatch):
     monkeypatch.setattr(models.vgg16, "DECODER", (8, 8, 8, 8, 16))
     monkeypatch.setattr(models.cdnet, "WIDTH", 16)
     monkeypatch.setattr(training.size, "N_CENTRES", 10)
-    monkeypatch.setattr("training.size.STYLE_PX", 96)
+    monkeypatch.setattr("training.size.SPREAD_PX", 96)
     small = GeometrySettings(64)
     recipes = {name: replace(recipe, geometry=small) for name, recipe in RECIPES.items()}
     monkeypatch.setattr(training.cli, "RECIPES", recipes)
@@ -160,13 +160,15 @@ def test_the_size_model_of_trained_weights_is_fitted_anew(train, data_dir, tmp_p
     assert train("cellpose_dic") == 0
     weights, name = tmp_path / "weights", "cellpose_dic.safetensors"
     before, entry = read_weights(name, weights), read_manifest(weights)[name]
-    # as an earlier version wrote it
-    linear = {k: v for k, v in before.items() if not k.startswith("size_")}
-    linear["size_weight"] = np.ones(16, np.float32)
-    write_weights(weights / name, {k: torch.from_numpy(v) for k, v in linear.items()})
-    write_entry(weights, name, entry | {"size_of": "another"})
-    with pytest.raises(WeightsError, match=r"training\.refit"):
-        load_segmenter("cellpose_dic", "cpu", weights)
+    network = {k: v for k, v in before.items() if not k.startswith("size_")}
+    one = np.ones(1, np.float32)
+    of_styles = {"size_centres": np.ones((2000, 256)), "size_weight": np.ones(2000)}
+    for earlier in (of_styles | {"size_bias": one}, {"size_weight": np.ones(16, np.float32)}):
+        state = {k: torch.from_numpy(v) for k, v in (network | earlier).items()}
+        write_weights(weights / name, state)
+        write_entry(weights, name, entry | {"size_of": "another"})
+        with pytest.raises(WeightsError, match=r"training\.refit"):
+            load_segmenter("cellpose_dic", "cpu", weights)
     folders = ["--data", data_dir, "--weights", weights, "--runs", tmp_path / "runs"]
     assert training.refit.main(["cellpose_dic", *map(str, folders)]) == 0
     after = read_weights(name, weights)

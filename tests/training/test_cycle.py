@@ -50,7 +50,7 @@ class Answers:
 def quick(monkeypatch):
     monkeypatch.setattr(models.cpnet, "WIDTHS", (4, 8, 8, 16))
     monkeypatch.setattr("training.size.N_CENTRES", 10)
-    monkeypatch.setattr("training.size.STYLE_PX", 96)
+    monkeypatch.setattr("training.size.SPREAD_PX", 96)
     yield
     load_segmenter.cache_clear()
 

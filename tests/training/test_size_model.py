@@ -7,7 +7,7 @@ import torch
 import training.size
 from models.cellpose_expert import NET_DIAMETER_PX
 from models.size_model import N_CENTRES, SizeModel
-from models.size_view import STYLE_PX, resize_view
+from models.size_view import SPREAD_PX, resize_view
 from tests.cells import draw_discs
 from tests.training.folders import make_field
 from training.cellpose_task import FIELD_DIAMETER_PX
@@ -18,7 +18,7 @@ from training.size import fit_size_model
 
 
 class Fuzzy(torch.nn.Module):
-    """Stand-in for CPnet: its style is how much of the window lies at the rim of a cell."""
+    """Stand-in for CPnet: its spread is how much of the window lies at the rim of a cell."""
 
     size_centres: torch.Tensor
     size_weight: torch.Tensor
@@ -34,12 +34,12 @@ class Fuzzy(torch.nn.Module):
 
     def run(self, output, batch):
         """Stand for the library that computes it, too."""
-        assert output == "style"
+        assert output == "spread"
         self.sides |= set(batch.shape[1:3])
         with torch.inference_mode():
-            return self.style(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())).numpy()
+            return self.spread(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())).numpy()
 
-    def style(self, x):
+    def spread(self, x):
         x = x[:, :1]
         steps = (x[:, :, 1:] - x[:, :, :-1]).abs().mean()
         return torch.log(steps / x.mean()).reshape(1, 1) * self.gain
@@ -79,19 +79,29 @@ def draw_few(monkeypatch, n):
     monkeypatch.setattr(training.size, "N_CENTRES", n)
 
 
-def test_the_size_is_learnt_from_the_style(fields, monkeypatch):
+def test_the_size_is_learnt_from_the_spread(fields, monkeypatch):
     monkeypatch.setattr(training.size, "VARIED_SHARE", 0.0)  # noise has rims of its own
     model = Fuzzy()
-    ratio = fit(model, make_task(fields))
-    assert 1 <= ratio < 1.2
+    errors = fit(model, make_task(fields))
+    assert 1 <= errors.held_out < 1.2
+    assert np.isnan(errors.unseen)  # there is no other data set
     assert all(side % 32 == 0 for side in model.sides)
-    window = resize_view(fields[0].image.astype(np.float32), 1.0, STYLE_PX)
-    style = model.style(torch.from_numpy(window.transpose(2, 0, 1)[None].copy()))
-    diameter = NET_DIAMETER_PX / size_of(model).scale_step(style[0].detach().numpy())
+    window = resize_view(fields[0].image.astype(np.float32), 1.0, SPREAD_PX)
+    spread = model.spread(torch.from_numpy(window.transpose(2, 0, 1)[None].copy()))
+    diameter = NET_DIAMETER_PX / size_of(model).scale_step(spread[0].detach().numpy())
     assert diameter == pytest.approx(FIELD_DIAMETER_PX, rel=0.1)
 
 
-def test_rows_that_hold_no_style_say_nothing(fields):
+def test_a_data_set_whose_sizes_look_different_is_not_foreseen(fields, monkeypatch):
+    monkeypatch.setattr(training.size, "VARIED_SHARE", 0.0)
+    like = [replace(fields[0], dataset=name) for name in ("one", "two")]
+    faint = replace(fields[0], dataset="faint", image=fields[0].image * np.float16(0.5) + 1)
+    alike = fit(Fuzzy(), make_task(like))
+    assert alike.unseen == pytest.approx(alike.held_out, rel=0.1)
+    assert fit(Fuzzy(), make_task([*like, faint])).unseen > 1.15 * alike.unseen
+
+
+def test_rows_that_hold_no_spread_say_nothing(fields):
     model = Fuzzy()
     fit(model, make_task(fields))
     assert model.size_weight[:120].any()
