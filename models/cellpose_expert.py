@@ -34,7 +34,8 @@ WINDOWS = WindowSpec(tile_px=896, halo_px=48, object_px=256, n_maps=N_MAPS, norm
 GREY_WINDOWS = replace(WINDOWS, normalisation="grey")
 DYE_WINDOWS = replace(WINDOWS, normalisation="per_channel")
 N_ROUNDS = 3  # estimates from the spread vector, each at the scale the last one gave
-SETTLED_STEP = 0.15  # the last one changed the scale by less: the cells seen there mend the rest
+SETTLED_STEP = 0.15  # the first one changes the scale by less: the cells seen there mend the rest
+AGREEING = 1.5  # two of them that differ by less are as good as each other: their mean is taken
 SCALE_RANGE = (1 / 16, 4.0)  # cells of 480 px down to 7.5 px
 
 
@@ -75,14 +76,17 @@ class CellposeSegmenter(Segmenter):
 
     def spread_scale(self, view: FloatArray) -> float:
         """Estimate the scale of one view from its spread vector alone."""
-        scale = min(1.0, SPREAD_PX / max(view.shape[:2]))
-        for _ in range(N_ROUNDS):
-            (spread,) = self.compute("spread", resize_view(view, scale, SPREAD_PX)[None])
+        asked = min(1.0, SPREAD_PX / max(view.shape[:2]))
+        for number in range(N_ROUNDS):
+            (spread,) = self.compute("spread", resize_view(view, asked, SPREAD_PX)[None])
             step = self.size.scale_step(spread)
-            scale = float(np.clip(scale * step, *SCALE_RANGE))
+            estimate = float(np.clip(asked * step, *SCALE_RANGE))
+            if number and abs(np.log(estimate / asked)) < np.log(AGREEING):
+                return float(np.sqrt(asked * estimate))
             if abs(step - 1.0) < SETTLED_STEP:
-                break
-        return scale
+                return estimate
+            asked = estimate
+        return asked
 
     def scale_for(self, diameter_px: float) -> float:
         """Give the scale, within 1/16 and 4, that brings cells of this diameter to 30 px."""

@@ -177,12 +177,20 @@ def test_a_spread_that_is_content_is_asked_once():
     assert segmenter.discs.n_spreads == 1
 
 
-@pytest.mark.parametrize(("ratio", "n_spreads"), [(1.12, 1), (1 / 1.12, 1), (1.25, 3), (0.8, 3)])
+@pytest.mark.parametrize(("ratio", "n_spreads"), [(1.12, 1), (1 / 1.12, 1), (1.6, 3), (0.65, 3)])
 def test_a_spread_is_asked_again_only_where_it_changes_the_scale_much(ratio, n_spreads):
     segmenter = DiscSegmenter(log_ratio=np.log(ratio))
     scale = segmenter.spread_scale(np.zeros((200, 200, 3), np.float32))
     assert segmenter.discs.n_spreads == n_spreads
     assert scale == pytest.approx(ratio**-n_spreads)
+
+
+@pytest.mark.parametrize("ratio", [1.25, 0.8, 1.45])
+def test_two_estimates_that_agree_are_averaged(ratio):
+    segmenter = DiscSegmenter(log_ratio=np.log(ratio))
+    scale = segmenter.spread_scale(np.zeros((200, 200, 3), np.float32))
+    assert segmenter.discs.n_spreads == 2
+    assert scale == pytest.approx(ratio**-1.5)  # between the first and the second
 
 
 def test_a_large_view_is_first_seen_whole():
