@@ -16,7 +16,8 @@ from pathlib import Path
 from arguments import read_count
 from bench.decoding import CONTESTS, IOU_MIN, FloatArray
 from eval.experts import choose_records
-from eval.matching import match_instances
+from eval.leave_one_out import EXPERT_FOR
+from eval.matching import MatchCounts, match_instances
 from imaging.normalise import fit_normaliser
 from imaging.reading import ImageError
 from manifest import WEIGHTS_DIR, WeightsError
@@ -29,15 +30,9 @@ from training.data import DataError, Record, list_records, read_image
 logger = logging.getLogger(__name__)
 
 WINDOW_PX = 1024  # largest side of what is decoded of an image, in network pixels
-CELLPOSE = {
-    "brightfield": "cellpose_brightfield",
-    "dic": "cellpose_general",
-    "fluorescence": "cellpose_fluorescence",
-    "phase": "cellpose_phase",
-}
 EXPERTS = {
-    "cellpose": CELLPOSE,
-    "cellpose_unchecked": CELLPOSE,
+    "cellpose": EXPERT_FOR,
+    "cellpose_unchecked": EXPERT_FOR,
     "cdnet": {"fluorescence": "cdnet_fluorescence"},
     "unet": {"brightfield": "unet_brightfield"},
 }  # which one's maps a contest is held on, by modality
@@ -51,21 +46,29 @@ class Agreement:
     ----------
     contest : str
         Of :data:`bench.decoding.CONTESTS`.
-    n_images, n_ours, n_reference, n_matched : int
-        Images, instances of both, and pairs with an IoU above :data:`bench.decoding.IOU_MIN`.
+    n_images : int
+    counts : MatchCounts
+        At :data:`bench.decoding.IOU_MIN`, the reference's instances being the true ones.
     """
 
     contest: str
     n_images: int = 0
-    n_ours: int = 0
-    n_reference: int = 0
-    n_matched: int = 0
+    counts: MatchCounts = MatchCounts()
+
+    @property
+    def n_ours(self) -> int:
+        """Instances that the decoder found."""
+        return self.counts.n_pred
+
+    @property
+    def n_reference(self) -> int:
+        """Instances that its reference found."""
+        return self.counts.n_true
 
     @property
     def f1(self) -> float:
         """F1 of all instances, 1 without any."""
-        n_both = self.n_ours + self.n_reference
-        return 2 * self.n_matched / n_both if n_both else 1.0
+        return self.counts.f1 if self.n_ours or self.n_reference else 1.0
 
     @property
     def count_error(self) -> float:
@@ -76,13 +79,7 @@ class Agreement:
         """Decode the maps (K, Y, X) of one more image by both."""
         contest = CONTESTS[self.contest]
         counts = match_instances(contest.reference(maps), contest.ours(maps), IOU_MIN)
-        return Agreement(
-            self.contest,
-            self.n_images + 1,
-            self.n_ours + counts.tp + counts.fp,
-            self.n_reference + counts.tp + counts.fn,
-            self.n_matched + counts.tp,
-        )
+        return Agreement(self.contest, self.n_images + 1, self.counts + counts)
 
 
 def compute_maps(network: Segmenter, record: Record) -> FloatArray:
