@@ -56,6 +56,9 @@ class GeometrySettings:
         Range of the zooms of unseen microscopes, drawn evenly in its logarithm.
     mosaic_zoom : float
         Pieces of a mosaic are each magnified or reduced by up to this factor; 1 for none.
+    on_cells : float
+        Probability that the middle of the crop lies on a cell, each as likely as the others,
+        instead of anywhere: fields of few cells give empty crops else.
     """
 
     patch_px: int
@@ -65,6 +68,7 @@ class GeometrySettings:
     wide_share: float = 0.0
     wide_scale: tuple[float, float] = (0.25, 4.0)
     mosaic_zoom: float = 1.0
+    on_cells: float = 0.0
 
 
 def draw_patch(
@@ -88,7 +92,7 @@ def draw_patch(
     Patch
         Outside of the field the image is mirrored and nothing is trusted.
     """
-    zoom = _draw_zoom(settings, rng)
+    zoom = draw_zoom(settings, rng)
     reach = settings.patch_px / zoom
     if max(field.labels.shape) < reach and len(peers) > 1 and rng.random() < settings.mosaic:
         field = lay_mosaic(field, peers, round(1.3 * reach), rng, settings.mosaic_zoom)
@@ -97,7 +101,7 @@ def draw_patch(
     # forward map of (x, y): rotate, mirror x, zoom
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos * mirror, -sin], [sin * mirror, cos]])
-    focus = _draw_focus(field, reach, rng)
+    focus = _draw_focus(field, reach, settings.on_cells, rng)
     field, corner = _cut_around(field, focus, reach)
     matrix = np.zeros((2, 3))
     matrix[:, :2] = zoom * turn
@@ -105,7 +109,7 @@ def draw_patch(
     return _warp(field, matrix, turn.astype(np.float32), (settings.patch_px, settings.patch_px))
 
 
-def _draw_zoom(settings: GeometrySettings, rng: np.random.Generator) -> float:
+def draw_zoom(settings: GeometrySettings, rng: np.random.Generator) -> float:
     """Draw the zoom of a crop."""
     is_wide = settings.wide_share and rng.random() < settings.wide_share
     scale = settings.wide_scale if is_wide else settings.scale
@@ -157,8 +161,15 @@ def _warp(
     return Patch(image, labels.astype(np.int32), flow, trusted)
 
 
-def _draw_focus(field: Field, reach: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def _draw_focus(
+    field: Field, reach: float, on_cells: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Draw the (x, y) of the field that comes to the middle of the crop."""
+    if on_cells and rng.random() < on_cells and field.labels.any():
+        cell = rng.choice(np.unique(field.labels[field.labels > 0]))
+        rows, columns = np.nonzero(field.labels == cell)
+        place = rng.integers(rows.size)
+        return np.array([columns[place], rows[place]], np.float64)
     focus = []
     for side in (field.labels.shape[1], field.labels.shape[0]):
         slack = max(0.0, side - 0.8 * reach)

@@ -294,6 +294,8 @@ def build_task(job: Commission, start: Start | None, runs_dir: Path) -> PatchTas
         recipe.colours,
         guests={record.dataset for record in train if recipe.is_guest(record)},
         guest_share=recipe.guest_share,
+        crowd=recipe.crowd,
+        touching_weight=recipe.touching_weight,
     )
 
 

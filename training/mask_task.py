@@ -11,7 +11,7 @@ from models.cdnet import build_cdnet
 from models.cdnet_decoding import N_MASK, decode_cdnet
 from models.directions import encode_directions
 from models.flows import renumber
-from models.mask_classes import encode_mask, find_touching
+from models.mask_classes import encode_mask
 from models.unet_expert import decode_unet
 from models.unet_vgg16 import build_unet
 from training.augment import Patch
@@ -19,7 +19,6 @@ from training.loop import Batch
 from training.losses import dice_and_entropy, direction_dice
 from training.patch_task import PatchTask
 
-TOUCHING_WEIGHT = 5.0  # of pixels between touching cells (after U-Net's weight map), else 1
 POINT_WEIGHT = 10.0  # the point map has height 1 here and about 10 in the reference
 
 
@@ -56,9 +55,7 @@ class CDNetTask(PatchTask):
     def targets(self, patch: Patch) -> dict[str, np.ndarray]:
         """Encode the labels of a crop."""
         direction, point = encode_directions(renumber(patch.labels))
-        weight = np.where(find_touching(patch.labels), TOUCHING_WEIGHT, 1.0)
         return {
-            "trusted": (patch.trusted * weight).astype(np.float32),
             "mask": encode_mask(patch.labels).astype(np.int64),
             "direction": direction.astype(np.int64),
             "point": point,

@@ -1,7 +1,7 @@
 """What the training tasks of all networks share: crops with targets, and validation."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -9,13 +9,17 @@ import torch
 from torch import nn
 
 from eval.matching import match_instances
+from models.mask_classes import find_touching
 from models.torch_runtime import half_type, memory_layout
-from training.augment import GeometrySettings, Patch, blank_patch, draw_patch
+from training.augment import GeometrySettings, Patch, blank_patch, draw_patch, draw_zoom
+from training.crowd import SLACK_PX, crowd_patch
 from training.fields import Field
 from training.intensity import ColourSettings, vary_intensity
 from training.loop import Batch
 from training.sampling import FieldSampler
 from training.start import Start, fit_start
+
+CROWDED = "fluorescence"  # where the light of cells adds up, so that one can be laid over another
 
 
 @dataclass
@@ -36,6 +40,10 @@ class PatchTask:
         Data sets of other modalities, which are learnt beside the expert's own.
     guest_share : float
         Of the crops that are guests'.
+    crowd : float
+        Probability that a fluorescence crop gets the cells of another one of its image.
+    touching_weight : float
+        Of the pixels between touching cells in the loss; 1 for that of all others.
     init : Start, optional
         Weights to start from; those of other layers than the network's are ignored.
     """
@@ -49,6 +57,8 @@ class PatchTask:
     colours: Mapping[str, ColourSettings] = field(default_factory=dict)
     guests: Collection[str] = ()
     guest_share: float = 0.0
+    crowd: float = 0.0
+    touching_weight: float = 1.0
 
     validation_side_px: ClassVar[int] = 512  # larger validation fields are cropped
 
@@ -87,11 +97,29 @@ class PatchTask:
             if item is None:
                 patch, modality = blank_patch(self.geometry.patch_px, rng), ""
             else:
-                patch, modality = draw_patch(item, peers, self.geometry, rng), item.modality
+                patch, modality = self._draw_patch(item, peers, rng), item.modality
             image = vary_intensity(patch.image, self.colour_of(modality), rng).transpose(2, 0, 1)
-            trusted = patch.trusted.astype(np.float32)
+            trusted = self.weigh(patch)
             crops.append({"image": image, "trusted": trusted, **self.targets(patch)})
         return {name: np.stack([crop[name] for crop in crops]) for name in crops[0]}
+
+    def weigh(self, patch: Patch) -> np.ndarray:
+        """Give the weight of each pixel in the loss, (Y, X) float32; 0 where nothing is trusted."""
+        touching = find_touching(patch.labels) if self.touching_weight != 1 else False
+        weight = np.where(touching, self.touching_weight, 1.0)
+        return (patch.trusted * weight).astype(np.float32)
+
+    def _draw_patch(
+        self, item: Field, peers: Sequence[Field], rng: np.random.Generator
+    ) -> Patch:
+        """Cut a crop, and some with the cells of another crop of the same image over it."""
+        if not self.crowd or item.modality != CROWDED or rng.random() >= self.crowd:
+            return draw_patch(item, peers, self.geometry, rng)
+        zoom = draw_zoom(self.geometry, rng)
+        same = replace(self.geometry, scale=(zoom, zoom), wide_share=0.0)
+        larger = replace(same, patch_px=self.geometry.patch_px + SLACK_PX)
+        below, above = (draw_patch(item, peers, size, rng) for size in (same, larger))
+        return crowd_patch(below, above, rng)
 
     def colour_of(self, modality: str) -> ColourSettings:
         """Give the intensity augmentation of a modality's images."""

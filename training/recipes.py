@@ -58,6 +58,10 @@ class Recipe:
         expert is not chosen by them.
     guest_share : float
         Of the crops that are guests'.
+    crowd : float
+        Probability that a fluorescence crop gets the cells of another one of its image.
+    touching_weight : float
+        Of the pixels between touching cells in the loss (after U-Net's weight map); 1 for none.
     sees : {"grey", "joint", "per_channel"} or None
         Normalisation of all images, as the expert will see them; None for what is usual in the
         modality of each.
@@ -77,6 +81,8 @@ class Recipe:
     augment: Augment = "short"
     guests: tuple[str, ...] = ()
     guest_share: float = 0.3
+    crowd: float = 0.0
+    touching_weight: float = 1.0
     sees: Mode | None = None
 
     def accepts(self, record: Record) -> bool:
@@ -236,12 +242,14 @@ RECIPES: dict[str, Recipe] = {
         modalities=("fluorescence",),
         loop=_fine_tuning(300),
         colour=_UNSEEN_DYES,
-        geometry=_BASE_CROP,
+        geometry=replace(_BASE_CROP, on_cells=0.5),
         emphasis=_BASE_EMPHASIS,
         starts_from="cellpose_base",
         colours={"phase": _UNSEEN_GREY, "dic": _UNSEEN_GREY, "brightfield": _UNSEEN_STAIN},
         semi="cycle",
         guests=("phase", "dic", "brightfield"),
+        crowd=0.4,
+        touching_weight=5.0,
         sees="per_channel",
     ),
     "cdnet_fluorescence": Recipe(
@@ -252,6 +260,7 @@ RECIPES: dict[str, Recipe] = {
         geometry=GeometrySettings(192, scale=(0.6, 1.5)),
         emphasis={"dsb2018_stage1_fluo": 2.0, "ctc_fluo_n2dh_sim": 0.7},
         semi="cross",
+        touching_weight=5.0,
     ),
     "unet_brightfield": Recipe(
         network="unet",
@@ -288,6 +297,7 @@ def narrow(recipe: Recipe) -> Recipe:
         colour=PAPER_COLOURS,
         colours={},
         geometry=replace(recipe.geometry, scale=PAPER_SCALE, wide_share=0.0, mosaic_zoom=1.0),
+        crowd=0.0,
         augment="paper",
     )
 

@@ -12,7 +12,7 @@ from tests.training.folders import make_field
 from training.augment import GeometrySettings, Patch
 from training.cellpose_task import CellposeTask
 from training.intensity import ColourSettings
-from training.mask_task import TOUCHING_WEIGHT, CDNetTask, UNetTask
+from training.mask_task import CDNetTask, UNetTask
 from training.patch_task import crop_middle, run_padded
 from training.start import Start
 
@@ -184,13 +184,14 @@ def test_an_image_of_any_size_is_run_whole(shape):
 
 
 def test_targets_of_a_crop_are_those_of_its_cells(field):
-    task = make_task(CDNetTask, field)
+    task = make_task(CDNetTask, field, touching_weight=5.0)
     labels = np.where(field.labels % 2, 3 * field.labels, 0).astype(np.int32)  # with gaps
     trusted = np.ones(labels.shape, bool)
     trusted[:8] = False
-    patch = task.targets(Patch(EMPTY, labels, EMPTY, trusted))
-    weight = np.where(find_touching(labels), TOUCHING_WEIGHT, 1)
-    np.testing.assert_array_equal(patch["trusted"], trusted * weight)
+    cut = Patch(EMPTY, labels, EMPTY, trusted)
+    patch = task.targets(cut)
+    weight = np.where(find_touching(labels), 5, 1)
+    np.testing.assert_array_equal(task.weigh(cut), trusted * weight)
     direction, point = encode_directions(renumber(labels))
     np.testing.assert_array_equal(patch["direction"], direction)
     np.testing.assert_array_equal(patch["point"], point)
