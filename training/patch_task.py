@@ -109,9 +109,7 @@ class PatchTask:
         weight = np.where(touching, self.touching_weight, 1.0)
         return (patch.trusted * weight).astype(np.float32)
 
-    def _draw_patch(
-        self, item: Field, peers: Sequence[Field], rng: np.random.Generator
-    ) -> Patch:
+    def _draw_patch(self, item: Field, peers: Sequence[Field], rng: np.random.Generator) -> Patch:
         """Cut a crop, and some with the cells of another crop of the same image over it."""
         if not self.crowd or item.modality != CROWDED or rng.random() >= self.crowd:
             return draw_patch(item, peers, self.geometry, rng)

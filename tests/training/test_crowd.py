@@ -125,7 +125,9 @@ def test_crops_on_cells_have_a_cell_in_their_middle():
     rng = np.random.default_rng(0)
     on, off = (
         [
-            draw_patch(field, [field], GeometrySettings(64, on_cells=share), rng).labels[28:36, 28:36]
+            draw_patch(field, [field], GeometrySettings(64, on_cells=share), rng).labels[
+                28:36, 28:36
+            ]
             for _ in range(20)
         ]
         for share in (1.0, 0.0)
