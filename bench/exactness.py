@@ -131,7 +131,7 @@ class RecallingNetwork:
         self._network, self._seen = network, dict[bytes, Float32]()
         self.tile_px, self.halo_px = network.tile_px, network.halo_px
         self.object_px, self.n_maps = network.object_px, network.n_maps
-        self.normalisation = network.normalisation
+        self.side_multiple, self.normalisation = network.side_multiple, network.normalisation
         self.choose_scale, self.scale_for = network.choose_scale, network.scale_for
         self.decode, self.foreground = network.decode, network.foreground
 
@@ -350,7 +350,7 @@ def _list_seams(job: SlideJob) -> Lines:
     """List the lines between the cores of windows."""
     tile_px = job.settings.tile_px or job.network.tile_px
     halo_px = min(job.network.halo_px, tile_px // 4)  # as `tiling.maps.MapSource` has it
-    lattice = build_lattice(job.plan.shape, tile_px, halo_px, SIDE_MULTIPLE)
+    lattice = build_lattice(job.plan.shape, tile_px, halo_px, job.network.side_multiple)
     return _to_native(
         job, *([span[2] for span in spans] for spans in (lattice.rows, lattice.columns))
     )

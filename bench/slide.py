@@ -47,7 +47,7 @@ from router.names import EXPERT_OF
 from tiling.cover import build_lattice
 from tiling.ground import find_ground
 from tiling.sampling import Float32, ScaledImage, build_geometry
-from tiling.settings import DEFAULT_BATCH_SIZE, GROUND_OF, SIDE_MULTIPLE
+from tiling.settings import DEFAULT_BATCH_SIZE, GROUND_OF
 from tiling.survey import survey_image
 
 SHAPE, FULL_SHAPE, QUICK_SHAPE = (2048, 3072), (8415, 10496), (512, 768)
@@ -148,7 +148,7 @@ def sample_windows(slide: Slide, said: Said, device: str = "cpu") -> Sample:
         )
         reader = ScaledImage(image, normaliser, build_geometry(image.shape[:2], said.scale))
         shape = reader.geometry.network
-        lattice = build_lattice(shape, network.tile_px, network.halo_px, SIDE_MULTIPLE)
+        lattice = build_lattice(shape, network.tile_px, network.halo_px, network.side_multiple)
         tiles = lattice.tiles_over((0, 0, *shape))
         order = np.random.default_rng(0).permutation(len(tiles))
         shown: list[Float32] = []
@@ -161,7 +161,8 @@ def sample_windows(slide: Slide, said: Said, device: str = "cpu") -> Sample:
         raise BenchmarkError(f"{slide.path.name}: all windows are empty")
     batch = np.stack(shown)
     height, width = batch.shape[1:3]
-    padding = ((0, 0), (0, -height % SIDE_MULTIPLE), (0, -width % SIDE_MULTIPLE), (0, 0))
+    multiple = network.side_multiple
+    padding = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
     return Sample(network, np.pad(batch, padding, mode="reflect"))
 
 

@@ -166,7 +166,7 @@ class NumpyArrays:
             here = slice(first[i], first[i + 1])
             spot = source[here] - rows.start * width
             inside = atlas.mask[rows].astype(np.float32)
-            heat = _spread(inside, np.divmod(spot, width), steps[here], atlas.right[here])
+            heat = _spread(inside, spot, steps[here], atlas.right[here])
             flow[:, rows] = _climb(np.log1p(heat), inside, cold=cold)
 
         with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as pool:
@@ -174,18 +174,19 @@ class NumpyArrays:
         return flow
 
 
-def _spread(inside: Float, spot: tuple[Index, Index], steps: Index, right: Index) -> Float:
-    """Spread heat on one shelf (h, W); cells further right take no more steps than those left."""
+def _spread(inside: Float, spots: Index, steps: Index, right: Index) -> Float:
+    """Spread heat from pixels of one shelf (h, W); further right it takes no more steps."""
     heat, blurred = np.zeros_like(inside), np.empty_like(inside)
+    by_pixel = heat.reshape(-1)  # a view
     done = 0
     for until in np.unique(steps):
         n_active = int(np.count_nonzero(steps >= until))
-        hot = (spot[0][:n_active], spot[1][:n_active])
+        hot = spots[:n_active]
         part, target, mask = (a[:, : right[n_active - 1] + 1] for a in (heat, blurred, inside))
         for _ in range(int(until) - done):
-            part[hot] += 1.0
+            by_pixel[hot] += 1.0
             cv2.sepFilter2D(part, -1, THIRD, THIRD, dst=target, borderType=cv2.BORDER_CONSTANT)
-            np.multiply(target, mask, out=part)
+            cv2.multiply(target, mask, dst=part)  # of parts of rows three times as fast as NumPy
         done = int(until)
     return heat
 

@@ -13,7 +13,12 @@ from models.size_view import WIDE_PX, resize_view
 from stopwatch import Stopwatch
 
 WINDOWS = WindowSpec(
-    tile_px=256, halo_px=32, object_px=128, n_maps=N_MAPS, normalisation="per_channel"
+    tile_px=256,
+    side_multiple=32,
+    halo_px=32,
+    object_px=128,
+    n_maps=N_MAPS,
+    normalisation="per_channel",
 )
 
 

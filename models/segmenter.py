@@ -33,7 +33,7 @@ class Runtime(Protocol):
         output : {"maps", "spread"}
             The raw maps (N, K, Y, X), or what the network has besides them.
         batch : (N, Y, X, 3) ndarray of float32
-            Normalised windows, sides multiples of 32.
+            Normalised windows, sides multiples of the expert's ``side_multiple``.
 
         Returns
         -------
@@ -51,6 +51,8 @@ class WindowSpec:
     ----------
     tile_px : int
         Side of a window, a multiple of 32.
+    side_multiple : int
+        Sides of smaller windows are multiples of this.
     halo_px : int
         Context on each side of a window whose output is not used.
     object_px : int
@@ -62,6 +64,7 @@ class WindowSpec:
     """
 
     tile_px: int
+    side_multiple: int
     halo_px: int
     object_px: int
     n_maps: int
@@ -100,6 +103,11 @@ class Segmenter:
         return self.spec.object_px
 
     @property
+    def side_multiple(self) -> int:
+        """What the sides of its windows are multiples of."""
+        return self.spec.side_multiple
+
+    @property
     def n_maps(self) -> int:
         """Channels of the output."""
         return self.spec.n_maps
@@ -115,7 +123,7 @@ class Segmenter:
         Parameters
         ----------
         batch : (N, Y, X, 3) ndarray of float32
-            Normalised windows, sides multiples of 32.
+            Normalised windows, sides multiples of :attr:`side_multiple`.
 
         Returns
         -------

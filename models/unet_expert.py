@@ -12,7 +12,14 @@ from models.segmenter import FloatArray, LabelArray, Runtime, Segmenter, WindowS
 from stopwatch import Stopwatch
 
 N_MAPS = 3  # background, inside, boundary logits
-WINDOWS = WindowSpec(tile_px=512, halo_px=64, object_px=256, n_maps=N_MAPS, normalisation="joint")
+WINDOWS = WindowSpec(
+    tile_px=512,
+    side_multiple=32,
+    halo_px=64,
+    object_px=256,
+    n_maps=N_MAPS,
+    normalisation="joint",
+)
 
 
 class UNetSegmenter(Segmenter):

@@ -105,6 +105,8 @@ def _rgb_to_hsv(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
     red, green, blue = np.moveaxis(rgb, 2, 0)
     value = rgb.max(axis=2)
     chroma = value - rgb.min(axis=2)
+    if not chroma.any():
+        return np.stack([chroma, chroma, value], axis=2)
     divisor = np.where(chroma > 0, chroma, 1)
     sixths = np.select(
         [value == red, value == green],

@@ -53,6 +53,7 @@ class DiscNetwork:
     """
 
     tile_px: int = 64
+    side_multiple: int = 32
     halo_px: int = 8
     object_px: int = 24
     n_maps: int = 1
@@ -72,8 +73,8 @@ class DiscNetwork:
         return float(np.clip(self.wanted_px / diameter_px, 0.5, 2.0))
 
     def forward(self, batch):
-        assert batch.shape[1] % 32 == 0
-        assert batch.shape[2] % 32 == 0
+        assert batch.shape[1] % self.side_multiple == 0
+        assert batch.shape[2] % self.side_multiple == 0
         if len(batch) > self.largest_batch:
             raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
         self.calls += 1

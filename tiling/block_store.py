@@ -18,7 +18,7 @@ from tiling.blocks import Instances
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: raise it when results mean something else, or decoding changes."""
 
 HEAD_NAME = "slide.json"

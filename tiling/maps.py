@@ -14,7 +14,7 @@ from tiling.cover import Tile, build_lattice
 from tiling.ground import Ground
 from tiling.read_ahead import ReadAhead
 from tiling.sampling import Float32, ScaledImage
-from tiling.settings import SIDE_MULTIPLE, TilingSettings
+from tiling.settings import TilingSettings
 from tiling.window_cache import Cores, Group, NextUse, WindowCache
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ class TileNetwork(Protocol):
         Side of a window and the context it loses at each side, in network pixels.
     object_px : int
         Largest usual extent of an object, in network pixels: the halo of a block.
+    side_multiple : int
+        Sides of the windows that it sees are multiples of this.
     n_maps : int
         Maps that `forward` gives.
     normalisation : {"grey", "joint", "per_channel"}
@@ -44,6 +46,8 @@ class TileNetwork(Protocol):
     def halo_px(self) -> int: ...  # noqa: D102
     @property
     def object_px(self) -> int: ...  # noqa: D102
+    @property
+    def side_multiple(self) -> int: ...  # noqa: D102
     @property
     def n_maps(self) -> int: ...  # noqa: D102
     @property
@@ -114,15 +118,16 @@ class MapSource:
     ) -> None:
         tile_px, batch_size = settings.tile_px, settings.batch_size
         tile_px = network.tile_px if tile_px is None else tile_px
-        if tile_px < 1 or tile_px % SIDE_MULTIPLE or batch_size < 1:
+        multiple = network.side_multiple
+        if tile_px < 1 or tile_px % multiple or batch_size < 1:
             raise ValueError(
-                f"tile_px must be a positive multiple of {SIDE_MULTIPLE} and batch_size at least 1,"
+                f"tile_px must be a positive multiple of {multiple} and batch_size at least 1,"
                 f" got {tile_px} and {batch_size}"
             )
         halo_px = min(network.halo_px, tile_px // 4)  # a small tile keeps half its side as core
         self._reader, self._network, self._ground = reader, network, ground
         self._group_size = self._batch_size = batch_size
-        self._lattice = build_lattice(reader.geometry.network, tile_px, halo_px, SIDE_MULTIPLE)
+        self._lattice = build_lattice(reader.geometry.network, tile_px, halo_px, multiple)
         self._cache = WindowCache(next_use or (lambda *_: math.inf), settings.cache_bytes)
         n_readers = max(1, settings.n_decoders)  # of the cores, as many as decoding has
         self._ahead = ReadAhead(self._read_group, settings.n_ahead, n_readers)
@@ -217,10 +222,11 @@ class MapSource:
         is_empty = tuple(ground is not None and ground.fills(window) for window in pixels)
         shown = [window for window, empty in zip(pixels, is_empty, strict=True) if not empty]
         height, width = self._lattice.window_shape
+        multiple = self._network.side_multiple
         if not shown:
             return _Windows(np.zeros((0, height, width, 3), np.float32), is_empty)
         batch = np.stack(shown)
-        padding = ((0, 0), (0, -height % SIDE_MULTIPLE), (0, -width % SIDE_MULTIPLE), (0, 0))
+        padding = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
         if padding != ((0, 0),) * 4:
             batch = np.pad(batch, padding, mode="reflect")
         return _Windows(batch, is_empty)
@@ -248,8 +254,9 @@ class MapSource:
         """Give the maps (K, Y, X) of a window of empty ground."""
         if self._blank is None:
             assert self._ground is not None
-            height, width = (-(-side // SIDE_MULTIPLE) for side in self._lattice.window_shape)
-            shape = (1, height * SIDE_MULTIPLE, width * SIDE_MULTIPLE, 3)
+            multiple = self._network.side_multiple
+            height, width = (side + -side % multiple for side in self._lattice.window_shape)
+            shape = (1, height, width, 3)
             self._blank = self._forward(np.full(shape, self._ground.tone, np.float32))[0]
         return self._blank
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 SIDE_MULTIPLE = 32
-"""Sides of every batch are multiples of this: five halvings in the deepest network (VGG16)."""
+"""A named window side is a multiple of this: five halvings in the deepest network (VGG16)."""
 
 DEFAULT_BLOCK_PX = 2048
 DEFAULT_BATCH_SIZE = 4

@@ -62,13 +62,14 @@ class Expert:
     name : str
     identity : str
         Weights, runtime and device: workers that differ in it must not share a slide.
-    tile_px, halo_px, object_px, n_maps, normalisation
+    tile_px, side_multiple, halo_px, object_px, n_maps, normalisation
         As in `tiling.maps.TileNetwork`.
     """
 
     name: str
     identity: str
     tile_px: int
+    side_multiple: int
     halo_px: int
     object_px: int
     n_maps: int
@@ -77,7 +78,7 @@ class Expert:
     @classmethod
     def describe(cls, name: str, identity: str, network: "TileNetwork") -> "Expert":
         """Note what tiling needs to know of a network."""
-        window = network.tile_px, network.halo_px, network.object_px
+        window = network.tile_px, network.side_multiple, network.halo_px, network.object_px
         return cls(name, identity, *window, network.n_maps, network.normalisation)
 
 

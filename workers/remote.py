@@ -46,7 +46,7 @@ class RemoteNetwork:
         self._pool, self._expert = pool, expert
         self.tile_px, self.halo_px = expert.tile_px, expert.halo_px
         self.object_px, self.n_maps = expert.object_px, expert.n_maps
-        self.normalisation = expert.normalisation
+        self.side_multiple, self.normalisation = expert.side_multiple, expert.normalisation
 
     def choose_scale(self, views: list[Float32]) -> float:
         """See `TileNetwork.choose_scale`."""

@@ -108,7 +108,7 @@ class FlatNetwork:
     """Stands in for an expert's network where windows are only read."""
 
     normalisation = "joint"
-    tile_px, halo_px = 128, 16
+    tile_px, side_multiple, halo_px = 128, 32, 16
 
 
 def test_windows_of_the_bare_network_show_cells(tmp_path, monkeypatch):

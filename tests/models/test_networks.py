@@ -59,6 +59,12 @@ def test_a_batch_gives_what_its_windows_give_alone(segmenter):
     assert np.abs(maps[0] - maps[1]).max() > 10 * tolerance  # the windows do differ
 
 
+def test_the_least_multiple_of_sides_is_enough(segmenter):
+    side = segmenter.side_multiple * 3
+    batch = np.random.default_rng(4).random((1, side, side, 3), np.float32)
+    assert segmenter.forward(batch).shape == (1, segmenter.n_maps, side, side)
+
+
 def test_the_smallest_window_becomes_labels(segmenter):
     maps = segmenter.forward(np.random.default_rng(1).random((1, 32, 32, 3), np.float32))[0]
     labels, foreground = segmenter.decode(maps), segmenter.foreground(maps)
@@ -74,7 +80,7 @@ def test_views_into_an_image_are_taken(segmenter):
 
 
 def test_windows_fit_the_networks(segmenter):
-    assert segmenter.tile_px % 32 == 0
+    assert segmenter.tile_px % 32 == 0 == 32 % segmenter.side_multiple
     assert 0 < 2 * segmenter.halo_px < segmenter.tile_px
     assert segmenter.object_px > 0
     assert segmenter.normalisation in ("grey", "joint", "per_channel")

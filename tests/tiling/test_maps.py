@@ -28,6 +28,20 @@ def test_an_identity_network_gives_the_image_back(shape, scale):
     np.testing.assert_array_equal(maps.read(whole), reader.read(whole).transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize(("multiple", "shape"), [(16, (48, 64)), (32, (64, 64))])
+def test_a_small_image_is_padded_no_further_than_its_network_asks(multiple, shape):
+    seen = []
+
+    class Shapes(IdentityNetwork):
+        def forward(self, batch):
+            seen.append(batch.shape[1:3])
+            return super().forward(batch)
+
+    network = Shapes(n_maps=3, side_multiple=multiple)
+    map_source(random_pixels((41, 60, 3)), network)[0].read((0, 0, 41, 60))
+    assert seen == [shape]
+
+
 def test_maps_do_not_depend_on_region_or_batch_even_if_the_network_sees_its_whole_window():
     pixels = random_pixels((150, 170))
     whole = map_source(pixels, DiscNetwork(style=0.5), batch_size=1)[0].read((0, 0, 150, 170))
