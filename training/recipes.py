@@ -241,7 +241,7 @@ RECIPES: dict[str, Recipe] = {
     "cellpose_fluorescence": Recipe(
         network="cpnet",
         modalities=("fluorescence",),
-        loop=LoopSettings(steps=2400, lr=8e-4, validate_every=600),
+        loop=LoopSettings(steps=2000, lr=8e-4, validate_every=500),
         colour=_UNSEEN_DYES,
         geometry=replace(_BASE_CROP, on_cells=0.5, wide_share=0.1),
         emphasis={**_BASE_EMPHASIS, "dsb2018_stage1_fluo": 2.2},
