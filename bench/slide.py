@@ -46,6 +46,7 @@ from models.segmenter import Segmenter
 from router.names import EXPERT_OF
 from tiling.cover import build_lattice
 from tiling.ground import find_ground
+from tiling.maps import pad_windows
 from tiling.sampling import Float32, ScaledImage, build_geometry
 from tiling.settings import DEFAULT_BATCH_SIZE, GROUND_OF
 from tiling.survey import survey_image
@@ -159,11 +160,7 @@ def sample_windows(slide: Slide, said: Said, device: str = "cpu") -> Sample:
                 break
     if not shown:
         raise BenchmarkError(f"{slide.path.name}: all windows are empty")
-    batch = np.stack(shown)
-    height, width = batch.shape[1:3]
-    multiple = network.side_multiple
-    padding = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
-    return Sample(network, np.pad(batch, padding, mode="reflect"))
+    return Sample(network, pad_windows(np.stack(shown), network.side_multiple))
 
 
 def measure_slides(plan: Plan, shape: tuple[int, int] = SHAPE) -> Iterator[Row]:

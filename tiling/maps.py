@@ -221,15 +221,10 @@ class MapSource:
         pixels = [self._reader.read(tile.window) for tile in group]
         is_empty = tuple(ground is not None and ground.fills(window) for window in pixels)
         shown = [window for window, empty in zip(pixels, is_empty, strict=True) if not empty]
-        height, width = self._lattice.window_shape
-        multiple = self._network.side_multiple
         if not shown:
+            height, width = self._lattice.window_shape
             return _Windows(np.zeros((0, height, width, 3), np.float32), is_empty)
-        batch = np.stack(shown)
-        padding = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
-        if padding != ((0, 0),) * 4:
-            batch = np.pad(batch, padding, mode="reflect")
-        return _Windows(batch, is_empty)
+        return _Windows(pad_windows(np.stack(shown), self._network.side_multiple), is_empty)
 
     def _compute(self, queue: list[Group]) -> Cores:
         """Run the network over the first group of a queue; None for windows of empty ground."""
@@ -254,10 +249,8 @@ class MapSource:
         """Give the maps (K, Y, X) of a window of empty ground."""
         if self._blank is None:
             assert self._ground is not None
-            multiple = self._network.side_multiple
-            height, width = (side + -side % multiple for side in self._lattice.window_shape)
-            shape = (1, height, width, 3)
-            self._blank = self._forward(np.full(shape, self._ground.tone, np.float32))[0]
+            blank = np.full((1, *self._lattice.window_shape, 3), self._ground.tone, np.float32)
+            self._blank = self._forward(pad_windows(blank, self._network.side_multiple))[0]
         return self._blank
 
     def _crop(self, window_maps: Float32, tile: Tile) -> Float32:
@@ -287,6 +280,13 @@ class MapSource:
             )
         self._batch_size = n_tiles // 2
         logger.warning("out of memory, going on with batches of %d windows", self._batch_size)
+
+
+def pad_windows(batch: Float32, multiple: int) -> Float32:
+    """Mirror windows (N, Y, X, 3) up to sides that are multiples of a number."""
+    height, width = batch.shape[1:3]
+    padding = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
+    return batch if not np.any(padding) else np.pad(batch, padding, mode="reflect")
 
 
 def is_out_of_memory(error: Exception) -> bool:
